@@ -1,0 +1,183 @@
+//! Where everything lies on disk: the only place that knows.
+//!
+//! Three directories belong to an instance ("a root in use"):
+//!
+//! ```text
+//! <root>    /var/lib/podshim          on disk: images, what pods keep over a reboot, emptyDir volumes
+//! <state>   /run/podshim              a private tmpfs, mounted while pods of this root live
+//! <log dir> /var/log/podshim/pods     Kubernetes' layout, CRI log format
+//! ```
+//!
+//! `docs/state-directory.md` describes each file.
+
+use std::path::{Path, PathBuf};
+
+/// The three directories of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// `--root`: what outlives a reboot.
+    pub root: PathBuf,
+    /// `--state`: what dies with the host's boot, as the pods' processes do.
+    pub state: PathBuf,
+    /// `--log-dir`.
+    pub logs: PathBuf,
+}
+
+impl Layout {
+    /// flocked while the state directory is mounted, unmounted, or asked for its last user.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The image store.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// One directory a living pod.
+    #[must_use]
+    pub fn pods(&self) -> PathBuf {
+        self.state.join("pods")
+    }
+
+    /// The mount points that keep the pods' mount namespaces.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.state.join("pins")
+    }
+
+    /// `<namespace>_<name>` → uid, as symbolic links: a name is taken by making its link.
+    #[must_use]
+    pub fn names(&self) -> PathBuf {
+        self.state.join("names")
+    }
+
+    /// The link that takes a pod's name.
+    #[must_use]
+    pub fn name(&self, namespace: &str, name: &str) -> PathBuf {
+        self.names().join(format!("{namespace}_{name}"))
+    }
+
+    /// What the pod keeps on disk.
+    #[must_use]
+    pub fn kept(&self, uid: &str) -> PathBuf {
+        self.root.join("pods").join(uid)
+    }
+
+    /// A pod's live directory.
+    #[must_use]
+    pub fn pod(&self, uid: &str) -> PodDir {
+        PodDir { dir: self.pods().join(uid), pin: self.pins().join(uid), kept: self.kept(uid) }
+    }
+
+    /// A pod's log directory.
+    #[must_use]
+    pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.logs.join(format!("{namespace}_{name}_{uid}"))
+    }
+}
+
+/// The paths of one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodDir {
+    /// `<state>/pods/<uid>`.
+    pub dir: PathBuf,
+    /// `<state>/pins/<uid>`: the bind mount that keeps the pod's mount namespace.
+    pub pin: PathBuf,
+    /// `<root>/pods/<uid>`.
+    pub kept: PathBuf,
+}
+
+impl PodDir {
+    /// Held by the pod's shim for as long as it lives.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    /// What happened, one checksummed record a line.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+
+    /// The pod object and how this pod is to be run.
+    #[must_use]
+    pub fn spec(&self) -> PathBuf {
+        self.dir.join("pod.json")
+    }
+
+    /// Where the shim listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("shim.sock")
+    }
+
+    /// The shim's own diagnostics.
+    #[must_use]
+    pub fn diagnostics(&self) -> PathBuf {
+        self.dir.join("shim.log")
+    }
+
+    /// FIFOs, stages and records of the log pump.
+    #[must_use]
+    pub fn io(&self) -> PathBuf {
+        self.dir.join("io")
+    }
+
+    /// One OCI bundle an incarnation.
+    #[must_use]
+    pub fn bundle(&self, container: &str, inc: u32) -> PathBuf {
+        self.dir.join("bundle").join(format!("{container}-{inc}"))
+    }
+
+    /// Bind mounts of the pod's namespaces, visible in its mount namespace only.
+    #[must_use]
+    pub fn namespace(&self, kind: &str) -> PathBuf {
+        self.dir.join("ns").join(kind)
+    }
+
+    /// A tmpfs in the pod's mount namespace only: root filesystems, volumes and files are here.
+    #[must_use]
+    pub fn mounts(&self) -> PathBuf {
+        self.dir.join("mnt")
+    }
+
+    /// Where an incarnation's root filesystem is mounted.
+    #[must_use]
+    pub fn rootfs(&self, container: &str, inc: u32) -> PathBuf {
+        self.mounts().join("rootfs").join(format!("{container}-{inc}"))
+    }
+
+    /// The writable layer of an incarnation's root filesystem, on disk.
+    #[must_use]
+    pub fn scratch(&self, container: &str, inc: u32) -> PathBuf {
+        self.kept.join("scratch").join(format!("{container}-{inc}"))
+    }
+
+    /// A volume of the pod, as Kubernetes lays them out: `plugin` is `kubernetes.io~empty-dir`, ….
+    #[must_use]
+    pub fn volume(&self, plugin: &str, name: &str) -> PathBuf {
+        self.kept.join("volumes").join(plugin).join(name)
+    }
+
+    /// A file that the pod's containers share (`hosts`, `resolv.conf`, `hostname`).
+    #[must_use]
+    pub fn shared_file(&self, name: &str) -> PathBuf {
+        self.mounts().join("etc").join(name)
+    }
+
+    /// The pod's `/dev/shm`.
+    #[must_use]
+    pub fn shm(&self) -> PathBuf {
+        self.mounts().join("shm")
+    }
+}
+
+/// `base` if nobody asked for another directory.
+#[must_use]
+pub fn or_default(asked: Option<&Path>, base: &str) -> PathBuf {
+    asked.map_or_else(|| PathBuf::from(base), Path::to_path_buf)
+}

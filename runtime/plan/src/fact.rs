@@ -1,0 +1,191 @@
+//! What can happen ([`Fact`]) and what can be done ([`Action`]): the two closed vocabularies
+//! between the heart and the world.
+//!
+//! A fact is what the journal holds. Intent is a fact too ([`Fact::Creating`], [`Fact::Starting`],
+//! [`Fact::Stopping`], …): it is folded *before* the action is carried out, so that planning again
+//! while an action is under way yields nothing twice, and a successor knows what may have happened.
+//!
+//! A container is named by its index in [`crate::Pod::containers`] (`c`), one creation of it by its
+//! incarnation number (`inc`, from 0, never used twice).
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Mono;
+
+/// What a probe is for. (Readiness and liveness come later.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProbeKind {
+    /// `startupProbe`: its success makes the container `started`.
+    Startup,
+}
+
+/// Why one container is stopped while the pod goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stop {
+    /// Its startup probe failed `failureThreshold` times.
+    StartupProbe,
+    /// A user asked (`podshim restart POD -c NAME`); it is started again whatever the policy.
+    Restart,
+}
+
+/// Why the pod as a whole ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// No main is left to run or to restart.
+    Completed,
+    /// An init container failed and may not be retried.
+    InitFailed,
+    /// `spec.activeDeadlineSeconds` is over.
+    DeadlineExceeded,
+    /// Somebody deleted it, or its owner is gone.
+    Deleted,
+    /// Its pod sandbox cannot be made, and trying again cannot help.
+    SandboxFailed,
+}
+
+/// Why a process never reached its first instruction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartError {
+    /// What was tried, on what, and the cause.
+    pub message: String,
+    /// The `errno` of `execve(2)`, if that is what failed: `ENOENT` makes `podshim run` exit 127,
+    /// any other 126.
+    pub errno: Option<i32>,
+}
+
+/// How an incarnation ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit status, or 128 plus the number of the signal; 128 with a [`StartError`].
+    pub code: i32,
+    /// The signal, if one killed it.
+    pub signal: Option<i32>,
+    /// Its cgroup counted an OOM kill.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom: bool,
+    /// It was never executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_error: Option<StartError>,
+}
+
+/// Something that happened. See the module's text for `c` and `inc`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the fields' names are explained once, in the module's text")]
+pub enum Fact {
+    /// The shim took the pod on: `status.startTime`.
+    Accepted,
+    /// Intent of [`Action::MakeSandbox`].
+    SandboxMaking,
+    /// The pod's namespaces, cgroup and volumes exist.
+    SandboxReady,
+    /// They could not be made; what was made has been removed again.
+    SandboxFailed { message: String, again: bool },
+    /// The image is not here, or must be asked for: a pull began.
+    ImagePulling { c: usize },
+    /// The image is in the store. `pulled` if a pull brought it, in `took_ms` for `bytes`.
+    ImageReady { c: usize, image_id: String, pulled: bool, took_ms: u64, bytes: u64 },
+    /// It cannot be had: `ErrImagePull`, `ErrImageNeverPull`, `InvalidImageName`, ….
+    ImageFailed { c: usize, reason: String, message: String },
+    /// Intent of [`Action::Create`].
+    Creating { c: usize, inc: u32 },
+    /// The process waits for its start. `inode` is its pidfd's (unique for the machine's life).
+    Created { c: usize, inc: u32, pid: i32, inode: u64, container_id: String },
+    /// `CreateContainerError` or `CreateContainerConfigError`, as `reason`; nothing is left of it.
+    CreateFailed { c: usize, inc: u32, reason: String, message: String },
+    /// Intent of [`Action::Start`].
+    Starting { c: usize, inc: u32 },
+    /// `execve(2)` happened.
+    Started { c: usize, inc: u32 },
+    /// Intent of [`Action::Probe`].
+    Probing { c: usize, inc: u32, kind: ProbeKind },
+    /// One attempt ended. `output` is what it said, at most 10 KiB.
+    Probed { c: usize, inc: u32, kind: ProbeKind, success: bool, output: String },
+    /// An attempt could not be made; it counts for nothing.
+    ProbeErrored { c: usize, inc: u32, kind: ProbeKind, message: String },
+    /// A user asked for the deletion of the pod; `None` is the pod's own grace period. Repeated, it
+    /// can only shorten.
+    DeleteAsked { grace_s: Option<u32> },
+    /// Every container is to be killed at once: no hook, no order, no grace.
+    KillAsked,
+    /// A user asked for the restart of one container.
+    RestartAsked { c: usize },
+    /// Intent of [`Action::End`]: the pod's one grace clock starts here.
+    Ending { why: End, grace_s: u32 },
+    /// Intent of [`Action::Stop`]: this container's grace clock starts here.
+    Stopping { c: usize, inc: u32, why: Stop, grace_s: u32 },
+    /// The stop signal was sent. `handled` is false if the process has no handler for it and is
+    /// pid 1 of its namespace, so that the kernel drops the signal.
+    Signalled { c: usize, inc: u32, signal: i32, handled: bool },
+    /// SIGKILL was sent to all of it.
+    Killed { c: usize, inc: u32 },
+    /// The process of a created or started incarnation is gone, and all that it wrote is in its log.
+    Exited { c: usize, inc: u32, exit: Exit },
+    /// Its mounts, cgroup and bundle are removed.
+    Gone { c: usize, inc: u32 },
+    /// The pod's processes, cgroup, namespaces and volumes are removed: nothing is left to do.
+    TornDown,
+}
+
+/// Something to do now. Carrying one out begins with folding its intent, where it has one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the fields' names are explained once, in the module's text")]
+pub enum Action {
+    /// Make cgroup, namespaces and volumes.
+    MakeSandbox,
+    /// Find the image in the store or pull it; ends in `ImageReady` or `ImageFailed`.
+    ResolveImage { c: usize },
+    /// Create incarnation `inc`: cgroup, root filesystem, namespaces, a process that waits.
+    Create { c: usize, inc: u32 },
+    /// Let it execute. `restart_count` is the number of its log file.
+    Start { c: usize, inc: u32, restart_count: u32 },
+    /// One attempt of a probe.
+    Probe { c: usize, inc: u32, kind: ProbeKind, timeout_s: u32 },
+    /// Begin to stop one container of a living pod.
+    Stop { c: usize, inc: u32, why: Stop, grace_s: u32 },
+    /// Begin to end the pod.
+    End { why: End, grace_s: u32 },
+    /// Send the stop signal to its main process.
+    Signal { c: usize, inc: u32 },
+    /// Kill every process of it (also of an incarnation that was created and never started).
+    Kill { c: usize, inc: u32 },
+    /// Remove what a dead incarnation left.
+    Clean { c: usize, inc: u32 },
+    /// Remove the pod's cgroup, namespaces and volumes.
+    Teardown,
+}
+
+/// What a [`Waiting`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// The pod.
+    Pod,
+    /// The container with this index.
+    Container(usize),
+}
+
+/// One thing that is not done yet, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Who waits.
+    pub subject: Subject,
+    /// For what, as a clause that a person reads: "sidecar log is not started".
+    pub reason: String,
+    /// Since when, if a fact says.
+    pub since: Option<Mono>,
+    /// When time alone ends the wait.
+    pub until: Option<Mono>,
+}
+
+/// What follows from the facts at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "a plan that nobody carries out keeps the pod waiting"]
+pub struct Plan {
+    /// To be carried out now, in this order.
+    pub actions: Vec<Action>,
+    /// One entry for each thing that is not done yet.
+    pub waiting: Vec<Waiting>,
+    /// The next moment at which time alone changes the answer.
+    pub wake_at: Option<Mono>,
+}

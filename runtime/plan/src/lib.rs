@@ -1,0 +1,20 @@
+//! The heart of podshim: a pod's life as a pure function of facts and time.
+//!
+//! ```text
+//! fold(pod, state, fact)   what happened
+//! plan(pod, state, now)    what to do now, what is waited for, and when to look again
+//! status(pod, state, now)  what a user is told: phase, conditions, container statuses
+//! narrate(pod, state, fact) the Kubernetes event that a fact is worth
+//! ```
+//!
+//! The shim, the tests and (later) the simulator run these same functions; nothing else in the
+//! project decides anything about a pod's life. This crate reads no clock, no file, no environment
+//! and no random source: time, identifiers and outcomes come in as values.
+
+mod fact;
+mod model;
+mod time;
+
+pub use fact::{Action, End, Exit, Fact, Plan, ProbeKind, StartError, Stop, Subject, Waiting};
+pub use model::{Container, Kind, Pod, Probe, PullWhen, RestartPolicy};
+pub use time::{At, Mono, Wall};
