@@ -1,0 +1,146 @@
+//! Forking, and what a forked child must do before it does anything else.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::RawFd;
+
+use nix::unistd::{ForkResult, Pid};
+
+/// Who returned from [`fork`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The caller, with its child's pid.
+    Parent(i32),
+    /// The child.
+    Child,
+}
+
+/// fork(2) of a single-threaded process: the child may go on in ordinary code.
+///
+/// # Errors
+/// That of fork(2), and `EDEADLK` if this process has more than one thread (a lock that another
+/// thread holds, malloc's for one, would stay locked in the child for ever).
+pub fn fork() -> io::Result<Fork> {
+    if threads()? != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    // SAFETY: this process has exactly one thread (checked above; only a thread could start
+    // another), so no lock is held by somebody who does not exist in the child.
+    let who = unsafe { nix::unistd::fork() }?;
+    Ok(match who {
+        ForkResult::Parent { child } => Fork::Parent(child.as_raw()),
+        ForkResult::Child => Fork::Child,
+    })
+}
+
+/// How many threads this process has: the link count of `/proc/self/task`, less `.` and `..`.
+fn threads() -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(std::fs::metadata("/proc/self/task")?.nlink().saturating_sub(2))
+}
+
+/// _exit(2): ends a forked child without running destructors or flushing what the parent buffered.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes every descriptor from 3 on, except those given. What a waiting init inherits it holds
+/// until its execve: a lock, a listening socket, another container's FIFO.
+///
+/// # Errors
+/// That of close_range(2).
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd >= 3).collect();
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep {
+        if from < fd {
+            close_range(from, fd - 1, 0)?;
+        }
+        from = fd + 1;
+    }
+    close_range(from, RawFd::MAX, 0)
+}
+
+/// Marks every descriptor from 3 on close-on-exec.
+///
+/// # Errors
+/// That of close_range(2).
+pub fn cloexec_all() -> io::Result<()> {
+    close_range(3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> io::Result<()> {
+    let (first, last) = (first.unsigned_abs(), last.unsigned_abs());
+    // SAFETY: close_range takes no pointers. Closing descriptors that a value still owns would be
+    // wrong, so callers are forked children that keep none but the listed ones, or only set a flag.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives the process the signal state that a program expects to start with: nothing blocked,
+/// nothing ignored. (Rust ignores SIGPIPE; a signalfd needs blocked signals; both are inherited
+/// through execve.)
+///
+/// # Errors
+/// That of sigprocmask(2).
+pub fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, SigSet, Signal};
+    for signal in Signal::iterator() {
+        if matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
+            continue;
+        }
+        // SAFETY: the default action runs no code of ours.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+    }
+    SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+/// Who reaped what: one finished child, if there is one (`waitpid(-1, WNOHANG)`).
+///
+/// The exit code is a shell's: the exit status, or 128 plus the signal's number.
+///
+/// # Errors
+/// None that a caller must handle: no child at all is `Ok(None)`.
+pub fn reap() -> Option<Reaped> {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    loop {
+        return match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => {
+                Some(Reaped { pid: pid.as_raw(), code, signal: None })
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) => Some(Reaped {
+                pid: pid.as_raw(),
+                code: 128 + signal as i32,
+                signal: Some(signal as i32),
+            }),
+            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => None,
+            Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
+            Err(_) => None,
+        };
+    }
+}
+
+/// A child that was reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reaped {
+    /// Its pid.
+    pub pid: i32,
+    /// Its exit status, or 128 plus the signal's number.
+    pub code: i32,
+    /// The signal that killed it.
+    pub signal: Option<i32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_does_not_fork() {
+        // The test harness runs every test in a thread of its own.
+        assert_eq!(fork().map_err(|e| e.raw_os_error()), Err(Some(libc::EDEADLK)));
+    }
+}
