@@ -83,8 +83,17 @@ pub enum Fact {
     SandboxFailed { message: String, again: bool },
     /// The image is not here, or must be asked for: a pull began.
     ImagePulling { c: usize },
-    /// The image is in the store. `pulled` if a pull brought it, in `took_ms` for `bytes`.
-    ImageReady { c: usize, image_id: String, pulled: bool, took_ms: u64, bytes: u64 },
+    /// The image is in the store. `pulled` if a pull brought it, in `took_ms` for `bytes`. `stale`
+    /// if the registry was to be asked and could not be (why): the image that is here is used.
+    ImageReady {
+        c: usize,
+        image_id: String,
+        pulled: bool,
+        took_ms: u64,
+        bytes: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stale: Option<String>,
+    },
     /// It cannot be had: `ErrImagePull`, `ErrImageNeverPull`, `InvalidImageName`, ….
     ImageFailed { c: usize, reason: String, message: String },
     /// Intent of [`Action::Create`].

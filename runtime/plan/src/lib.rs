@@ -4,17 +4,30 @@
 //! fold(pod, state, fact)   what happened
 //! plan(pod, state, now)    what to do now, what is waited for, and when to look again
 //! status(pod, state, now)  what a user is told: phase, conditions, container statuses
-//! narrate(pod, state, fact) the Kubernetes event that a fact is worth
+//! narrate(pod, state, fact) the Kubernetes events that a fact is worth
 //! ```
 //!
 //! The shim, the tests and (later) the simulator run these same functions; nothing else in the
 //! project decides anything about a pod's life. This crate reads no clock, no file, no environment
 //! and no random source: time, identifiers and outcomes come in as values.
 
+mod exit_code;
 mod fact;
+mod fold;
 mod model;
+mod narrate;
+mod plan;
+mod rules;
+mod state;
+mod status;
 mod time;
 
+pub use exit_code::exit_code;
 pub use fact::{Action, End, Exit, Fact, Plan, ProbeKind, StartError, Stop, Subject, Waiting};
+pub use fold::fold;
 pub use model::{Container, Kind, Pod, Probe, PullWhen, RestartPolicy};
+pub use narrate::{Event, narrate};
+pub use plan::plan;
+pub use state::{Incarnation, Life, State};
+pub use status::{Condition, ContainerState, ContainerStatus, PodPhase, PodStatus, status};
 pub use time::{At, Mono, Wall};

@@ -1,0 +1,244 @@
+//! The Kubernetes events that facts are worth.
+//!
+//! Reasons and texts are a kubelet's, because people and tools match on them; where it has none (a
+//! container that simply exits) they are ours. Repetition is counted by whoever stores events, not
+//! here.
+
+use serde::Serialize;
+
+use crate::fact::{End, Exit, Fact, Stop};
+use crate::model::{Kind, Pod, RestartPolicy};
+use crate::rules::{backoff, restart, stop};
+use crate::state::State;
+use crate::status::full_name;
+
+/// An event of the pod, or of one of its containers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// `type: Warning`; else Normal.
+    pub warning: bool,
+    /// In one word.
+    pub reason: String,
+    /// In a sentence.
+    pub message: String,
+    /// The container's index, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<usize>,
+}
+
+fn event(warning: bool, reason: &str, message: impl Into<String>, c: Option<usize>) -> Event {
+    Event { warning, reason: reason.to_owned(), message: message.into(), container: c }
+}
+
+fn normal(c: usize, reason: &str, message: impl Into<String>) -> Vec<Event> {
+    vec![event(false, reason, message, Some(c))]
+}
+
+fn warning(c: usize, reason: &str, message: impl Into<String>) -> Vec<Event> {
+    vec![event(true, reason, message, Some(c))]
+}
+
+/// The events that `fact` is worth in the state *before* it is folded.
+#[must_use]
+pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
+    match fact {
+        Fact::SandboxFailed { message, .. } => {
+            let message = format!("Failed to create pod sandbox: {message}");
+            vec![event(true, "FailedCreatePodSandBox", message, None)]
+        }
+        Fact::ImagePulling { c } => {
+            normal(*c, "Pulling", format!("Pulling image \"{}\"", image(pod, *c)))
+        }
+        Fact::ImageReady { c, stale: Some(why), .. } => {
+            warning(*c, "Failed", stale_text(pod, *c, why))
+        }
+        Fact::ImageReady { c, pulled, took_ms, bytes, .. } => {
+            normal(*c, "Pulled", pulled_text(image(pod, *c), *pulled, *took_ms, *bytes))
+        }
+        Fact::ImageFailed { c, reason, message } => image_failed(pod, state, *c, reason, message),
+        Fact::Created { c, .. } => normal(*c, "Created", "Container created"),
+        Fact::CreateFailed { c, message, .. } => warning(*c, "Failed", format!("Error: {message}")),
+        Fact::Started { c, .. } => normal(*c, "Started", "Container started"),
+        Fact::Probed { c, success: false, output, .. } => {
+            warning(*c, "Unhealthy", format!("Startup probe failed: {output}"))
+        }
+        Fact::ProbeErrored { c, message, .. } => {
+            let text = format!("Startup probe errored and resulted in unknown state: {message}");
+            warning(*c, "Unhealthy", text)
+        }
+        Fact::RestartAsked { c } => match restart::refusal(pod, state, *c) {
+            Some(why) => warning(*c, "RestartRefused", refused_text(pod, *c, why)),
+            None => Vec::new(),
+        },
+        Fact::Ending { why, .. } if state.ending.is_none() => ending(state, *why, pod),
+        Fact::Stopping { c, why, .. } => normal(*c, "Killing", stop_text(pod, *c, *why)),
+        Fact::Signalled { c, inc, handled: false, signal } => {
+            unhandled(pod, state, *c, *inc, *signal)
+        }
+        Fact::Exited { c, inc, exit } => exited(state, *c, *inc, exit),
+        Fact::Gone { c, inc } => back_off(pod, state, *c, *inc),
+        _ => Vec::new(),
+    }
+}
+
+/// The event that a container goes into back-off. Told when the remains of its last run are removed,
+/// which follows the exit at once: only then does the state know when the run ended, and so whether
+/// it lasted long enough to be free of its delay.
+fn back_off(pod: &Pod, state: &State, c: usize, inc: u32) -> Vec<Event> {
+    let Some(record) = state.records.get(c) else { return Vec::new() };
+    let was_last = record.last.as_ref().is_some_and(|run| run.inc == inc);
+    let waits = state.ending.is_none() && record.running().is_none();
+    if !was_last || !waits || !restart::wanted(pod, state, c) || backoff::delay(record).is_none() {
+        return Vec::new();
+    }
+    let (name, pod) = (name(pod, c), full_name(pod));
+    warning(c, "BackOff", format!("Back-off restarting failed container {name} in pod {pod}"))
+}
+
+fn name(pod: &Pod, c: usize) -> &str {
+    pod.containers.get(c).map_or("?", |k| &k.name)
+}
+
+fn image(pod: &Pod, c: usize) -> &str {
+    pod.containers.get(c).map_or("?", |k| &k.image)
+}
+
+fn pulled_text(image: &str, pulled: bool, took_ms: u64, bytes: u64) -> String {
+    if !pulled {
+        return format!(
+            "Container image \"{image}\" already present on machine and can be accessed by the pod"
+        );
+    }
+    let took = if took_ms < 1000 {
+        format!("{took_ms}ms")
+    } else {
+        let digits = format!("{}.{:03}", took_ms / 1000, took_ms % 1000);
+        format!("{}s", digits.trim_end_matches('0').trim_end_matches('.'))
+    };
+    format!(
+        "Successfully pulled image \"{image}\" in {took} ({took} including waiting). \
+         Image size: {bytes} bytes."
+    )
+}
+
+fn stale_text(pod: &Pod, c: usize, why: &str) -> String {
+    format!(
+        "The registry could not be reached, so the image \"{}\" that is already present is used: {why}",
+        image(pod, c)
+    )
+}
+
+/// A kubelet's two events of a failed pull, and from the second failure on the two of its back-off.
+fn image_failed(pod: &Pod, state: &State, c: usize, reason: &str, message: &str) -> Vec<Event> {
+    let image = image(pod, c);
+    let error = event(true, "Failed", format!("Error: {reason}"), Some(c));
+    if reason == "ErrImageNeverPull" {
+        return vec![event(true, "ErrImageNeverPull", message, Some(c)), error];
+    }
+    let failed = format!("Failed to pull image \"{image}\": {message}");
+    let mut events = vec![event(true, "Failed", failed, Some(c)), error];
+    if state.records.get(c).is_some_and(|r| r.image.failures.count > 0) {
+        events.push(event(
+            false,
+            "BackOff",
+            format!("Back-off pulling image \"{image}\""),
+            Some(c),
+        ));
+        events.push(event(true, "Failed", "Error: ImagePullBackOff", Some(c)));
+    }
+    events
+}
+
+fn refused_text(pod: &Pod, c: usize, why: &str) -> String {
+    format!("Container {} is not restarted: {why}", name(pod, c))
+}
+
+fn ending(state: &State, why: End, pod: &Pod) -> Vec<Event> {
+    let mut events = Vec::new();
+    if why == End::DeadlineExceeded {
+        let text = "Pod was active on the node longer than the specified deadline";
+        events.push(event(true, "DeadlineExceeded", text, None));
+    }
+    let running = state.records.iter().enumerate().filter(|(_, r)| r.running().is_some());
+    events.extend(running.map(|(c, _)| {
+        event(false, "Killing", format!("Stopping container {}", name(pod, c)), Some(c))
+    }));
+    events
+}
+
+fn stop_text(pod: &Pod, c: usize, why: Stop) -> String {
+    let name = name(pod, c);
+    let is_sidecar = pod.containers.get(c).is_some_and(|k| k.kind == Kind::Sidecar);
+    match why {
+        Stop::Restart => format!("Container {name} is stopped to be restarted, as a user asked"),
+        Stop::StartupProbe if is_sidecar => format!("Init container {name} failed startup probe"),
+        Stop::StartupProbe if pod.restart_policy == RestartPolicy::Never => {
+            format!("Container {name} failed startup probe")
+        }
+        Stop::StartupProbe => {
+            format!("Container {name} failed startup probe, will be restarted")
+        }
+    }
+}
+
+/// A process that will not hear its stop signal keeps its whole grace period: it may be about to
+/// install a handler, and an exact promise is worth more than an early end.
+fn unhandled(pod: &Pod, state: &State, c: usize, inc: u32, signal: i32) -> Vec<Event> {
+    let incarnation = state.incarnations(c).iter().find(|i| i.inc == inc);
+    let Some(left_s) = incarnation.and_then(|i| stop::left_s(pod, state, c, i)) else {
+        return Vec::new();
+    };
+    let signal = signal_name(signal);
+    let text = format!(
+        "process 1 has no handler for {signal}, so the kernel drops it; SIGKILL follows in {left_s}s"
+    );
+    normal(c, "Killing", text)
+}
+
+/// An exit of something that was started; the death of a spare is nobody's business.
+fn exited(state: &State, c: usize, inc: u32, exit: &Exit) -> Vec<Event> {
+    let Some(ended) = state.incarnations(c).iter().find(|i| i.inc == inc && i.runs()) else {
+        return Vec::new();
+    };
+    if let Some(error) = &exit.start_error {
+        return warning(c, "Failed", format!("Error: {}", error.message));
+    }
+    let text = match (exit.signal, exit.oom) {
+        (_, true) => format!("container ran out of memory: exit code {}", exit.code),
+        (Some(signal), _) => {
+            format!("container was killed by {}: exit code {}", signal_name(signal), exit.code)
+        }
+        (None, _) => format!("container exited with code {}", exit.code),
+    };
+    let asked_for = ended.signalled.is_some() || ended.killed.is_some();
+    let is_warning = exit.oom || (exit.code != 0 && !asked_for);
+    vec![event(is_warning, "Exited", text, Some(c))]
+}
+
+/// The name of a signal on x86-64 and arm64; those that nobody sends by name keep their number.
+fn signal_name(signal: i32) -> String {
+    const NAMES: [&str; 16] = [
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+    ];
+    let index = usize::try_from(signal).ok().and_then(|s| s.checked_sub(1));
+    match index.and_then(|i| NAMES.get(i)) {
+        Some(name) => (*name).to_owned(),
+        None => format!("signal {signal}"),
+    }
+}

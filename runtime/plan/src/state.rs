@@ -1,0 +1,329 @@
+//! What is known of a pod: everything that [`crate::fold`] remembers of the facts.
+//!
+//! It holds no decision. Facts about the past stand here (an exit, a back-off entry, a counter),
+//! what follows from them is asked of `rules`. The executor reads the live incarnations from it;
+//! everybody else reads [`crate::status`].
+
+use crate::fact::{End, Exit, Stop};
+use crate::model::Pod;
+use crate::status::Conditions;
+use crate::time::{At, Mono};
+
+/// Seconds before the first retry of whatever failed (a kubelet's `backOffPeriod`).
+pub(crate) const FIRST_DELAY_S: u32 = 10;
+/// Seconds that no retry waits longer than (a kubelet's `MaxContainerBackOff`).
+pub(crate) const MAX_DELAY_S: u32 = 300;
+
+/// The folded facts of one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub(crate) accepted: Option<At>,
+    pub(crate) sandbox: Sandbox,
+    /// One for each of the pod's containers, in the same order.
+    pub(crate) records: Vec<Record>,
+    pub(crate) delete: Option<Clock>,
+    pub(crate) kill_asked: bool,
+    pub(crate) ending: Option<Ending>,
+    /// Set once, when the last init container is complete and the last sidecar has been started.
+    /// Sticky: a sidecar that crashes later must not hold the mains back again.
+    pub(crate) initialized: bool,
+    pub(crate) torn_down: bool,
+    pub(crate) conditions: Conditions,
+    /// Of the newest fact.
+    pub(crate) latest: Mono,
+}
+
+impl State {
+    /// The state before the first fact.
+    #[must_use]
+    pub fn new(pod: &Pod) -> State {
+        State {
+            accepted: None,
+            sandbox: Sandbox::default(),
+            records: vec![Record::default(); pod.containers.len()],
+            delete: None,
+            kill_asked: false,
+            ending: None,
+            initialized: false,
+            torn_down: false,
+            conditions: Conditions::default(),
+            latest: Mono::default(),
+        }
+    }
+
+    /// Whether everything is removed, so that nothing will ever happen to this pod again.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.torn_down
+    }
+
+    /// Why the pod ends, once it does.
+    #[must_use]
+    pub fn ending(&self) -> Option<End> {
+        self.ending.as_ref().map(|e| e.why)
+    }
+
+    /// When the shim took the pod on.
+    #[must_use]
+    pub fn accepted_at(&self) -> Option<At> {
+        self.accepted
+    }
+
+    /// Whether the pod sandbox exists.
+    #[must_use]
+    pub fn has_sandbox(&self) -> bool {
+        self.sandbox.phase == SandboxPhase::Ready
+    }
+
+    /// The incarnations of container `c` of which something is left on the host, oldest first;
+    /// empty for a container that does not exist.
+    #[must_use]
+    pub fn incarnations(&self, c: usize) -> &[Incarnation] {
+        self.records.get(c).map_or(&[], |r| &r.incarnations)
+    }
+
+    /// `restartCount` of container `c`: how often it was started, minus one.
+    #[must_use]
+    pub fn restart_count(&self, c: usize) -> u32 {
+        self.records.get(c).map_or(0, |r| r.starts.saturating_sub(1))
+    }
+
+    /// The number of the next incarnation of container `c`.
+    #[must_use]
+    pub fn next_incarnation(&self, c: usize) -> u32 {
+        self.records.get(c).map_or(0, |r| r.next)
+    }
+
+    /// Whether an image is being looked for or pulled for container `c`.
+    #[must_use]
+    pub fn is_pulling(&self, c: usize) -> bool {
+        self.records.get(c).is_some_and(|r| r.image.pulling.is_some())
+    }
+
+    /// How container `c` ended last, if it ever ran.
+    #[must_use]
+    pub fn last_exit(&self, c: usize) -> Option<&Exit> {
+        self.records.get(c).and_then(|r| r.last.as_ref()).map(|run| &run.exit)
+    }
+
+    /// Whether no process of the pod exists or can come to be.
+    pub(crate) fn nothing_can_run(&self) -> bool {
+        self.ending.is_some() && self.records.iter().all(|r| r.alive().next().is_none())
+    }
+}
+
+/// Where an incarnation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Its creator is at work.
+    Creating,
+    /// Its process waits to be started.
+    Created,
+    /// It was told to execute; whether it did is not known yet.
+    Starting,
+    /// It executes.
+    Running,
+    /// Its process is gone, its remains are not.
+    Exited,
+}
+
+/// One creation of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incarnation {
+    /// Its number.
+    pub inc: u32,
+    /// Where it stands.
+    pub phase: Life,
+    /// Its main process, once created.
+    pub pid: Option<i32>,
+    /// The inode of that process' pidfd.
+    pub inode: Option<u64>,
+    /// The OCI container id, once created.
+    pub container_id: Option<String>,
+    pub(crate) image_id: String,
+    /// Of the last change of `phase`.
+    pub(crate) since: At,
+    pub(crate) started: bool,
+    pub(crate) probe: Attempts,
+    pub(crate) stop: Option<Stopping>,
+    pub(crate) signalled: Option<Mono>,
+    pub(crate) killed: Option<Mono>,
+}
+
+impl Incarnation {
+    /// Whether its code runs, or may at any moment.
+    pub(crate) fn runs(&self) -> bool {
+        matches!(self.phase, Life::Starting | Life::Running)
+    }
+
+    /// Whether it can still be started.
+    pub(crate) fn is_spare(&self) -> bool {
+        matches!(self.phase, Life::Creating | Life::Created) && self.killed.is_none()
+    }
+}
+
+/// The startup probe's attempts at one incarnation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Attempts {
+    /// When the newest began.
+    pub last: Option<Mono>,
+    pub in_flight: bool,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// A stop of one container of a living pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stopping {
+    pub why: Stop,
+    pub clock: Clock,
+}
+
+/// A grace period that runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Clock {
+    pub since: Mono,
+    pub grace_s: u32,
+}
+
+impl Clock {
+    pub(crate) fn deadline(self) -> Mono {
+        self.since.plus_s(self.grace_s)
+    }
+}
+
+/// The end of the pod, from its first moment on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ending {
+    pub why: End,
+    /// The pod's one clock. A repeated deletion replaces it by one that ends earlier.
+    pub clock: Clock,
+}
+
+/// A finished run of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Run {
+    pub inc: u32,
+    pub container_id: Option<String>,
+    /// `None` if it never executed.
+    pub started: Option<At>,
+    pub finished: At,
+    pub exit: Exit,
+    /// Its startup probe was the reason: it counts as failed whatever its code.
+    pub probe_killed: bool,
+}
+
+/// What is known of one container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Record {
+    pub image: Image,
+    pub incarnations: Vec<Incarnation>,
+    pub next: u32,
+    pub starts: u32,
+    pub create: Failures,
+    pub backoff: Option<Backoff>,
+    pub last: Option<Run>,
+    pub previous: Option<Run>,
+    /// A running incarnation is to be stopped and started again, because a user asked.
+    pub restart_asked: bool,
+    /// The next start needs no policy and no back-off, because a user asked.
+    pub forced: bool,
+    /// A regular init container: it exited 0.
+    pub completed: bool,
+    /// A sidecar: one of its incarnations was `started`.
+    pub seen_started: bool,
+    /// Some incarnation executed, or was told to and is over.
+    pub ever_ran: bool,
+}
+
+impl Record {
+    /// The incarnation whose code runs; there is at most one.
+    pub(crate) fn running(&self) -> Option<&Incarnation> {
+        self.incarnations.iter().find(|i| i.runs())
+    }
+
+    /// The incarnation that the next start will use.
+    pub(crate) fn spare(&self) -> Option<&Incarnation> {
+        self.incarnations.iter().find(|i| i.is_spare())
+    }
+
+    /// All that have, or may get, a process.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &Incarnation> {
+        self.incarnations.iter().filter(|i| i.phase != Life::Exited)
+    }
+
+    /// Whether it runs and is `started` in Kubernetes' sense.
+    pub(crate) fn is_started(&self) -> bool {
+        self.incarnations.iter().any(|i| i.phase == Life::Running && i.started)
+    }
+}
+
+/// What is known of a container's image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Image {
+    pub id: Option<String>,
+    /// It was asked for since the last creation (for `imagePullPolicy: Always`).
+    pub fresh: bool,
+    pub pulling: Option<Mono>,
+    pub failures: Failures,
+}
+
+/// Failures in a row of one thing, and when to try again: 10 s, 20 s, … 300 s after the last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Failures {
+    pub count: u32,
+    pub last: Option<Failure>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Failure {
+    pub at: Mono,
+    pub reason: String,
+    pub message: String,
+}
+
+impl Failures {
+    pub(crate) fn add(&mut self, at: At, reason: &str, message: &str) {
+        self.count = self.count.saturating_add(1);
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        self.last = Some(Failure { at: at.mono, reason, message });
+    }
+
+    /// The delay that follows the last failure.
+    pub(crate) fn delay_s(&self) -> u32 {
+        let doublings = self.count.saturating_sub(1).min(5);
+        (FIRST_DELAY_S << doublings).min(MAX_DELAY_S)
+    }
+
+    /// When to try again; `None` if nothing failed.
+    pub(crate) fn retry_at(&self) -> Option<Mono> {
+        self.last.as_ref().map(|f| f.at.plus_s(self.delay_s()))
+    }
+}
+
+/// A container's entry in the table of restart delays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Backoff {
+    pub delay_s: u32,
+    /// When a start was decided last.
+    pub decided: Mono,
+}
+
+/// What is known of the pod sandbox.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sandbox {
+    pub phase: SandboxPhase,
+    /// Of the last change of `phase`.
+    pub since: Option<Mono>,
+    pub failures: Failures,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SandboxPhase {
+    #[default]
+    Absent,
+    Making,
+    Ready,
+    /// It cannot be made, and trying again cannot help.
+    Impossible,
+}

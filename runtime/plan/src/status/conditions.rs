@@ -1,0 +1,137 @@
+//! The pod's conditions, and since when each has its value.
+//!
+//! Computed after every fact; a condition's time moves only when its value does, its reason and
+//! message follow without that. A failed pod keeps the `Initialized` it had.
+
+use serde::Serialize;
+
+use super::{PodPhase, has_lasting_sandbox, is_ready, phase};
+use crate::model::{Container, Kind, Pod};
+use crate::state::{Record, State};
+use crate::time::{At, Wall};
+
+/// One entry of `status.conditions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `Ready`, `Initialized`, ….
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `True` or `False`.
+    pub status: &'static str,
+    /// When `status` changed last.
+    pub last_transition_time: String,
+    /// Why it is not true, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Why it is not true, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A kubelet's order.
+const ORDER: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const INITIALIZED: usize = 1;
+
+/// The values of the conditions after the last fact, in [`ORDER`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Conditions([Value; 5]);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Value {
+    holds: bool,
+    since: Wall,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Value {
+    fn of(holds: bool) -> Value {
+        Value { holds, ..Value::default() }
+    }
+
+    fn no(reason: &'static str, message: Option<String>) -> Value {
+        Value { reason: Some(reason), message, ..Value::default() }
+    }
+}
+
+/// Brings the conditions up to the state that the fact at `at` has led to.
+pub(crate) fn note_transitions(pod: &Pod, state: &mut State, at: At) {
+    let Some(accepted) = state.accepted else { return };
+    let ready = containers_ready(pod, state);
+    let mut values = [
+        Value::of(has_lasting_sandbox(state)),
+        initialized(pod, state),
+        ready.clone(),
+        ready,
+        Value::of(true),
+    ];
+    for (index, value) in values.iter_mut().enumerate() {
+        let old = &state.conditions.0[index];
+        if index == INITIALIZED && phase(pod, state) == PodPhase::Failed {
+            *value = old.clone();
+        }
+        let is_first = old.since == Wall::default();
+        value.since = match value.holds == old.holds {
+            false => at.wall,
+            true if is_first => accepted.wall,
+            true => old.since,
+        };
+    }
+    state.conditions = Conditions(values);
+}
+
+/// The conditions as they are printed.
+pub(super) fn shown(state: &State) -> Vec<Condition> {
+    if state.accepted.is_none() {
+        return Vec::new();
+    }
+    let values = ORDER.iter().zip(&state.conditions.0);
+    let show = |(kind, value): (&&'static str, &Value)| Condition {
+        kind,
+        status: if value.holds { "True" } else { "False" },
+        last_transition_time: value.since.rfc3339(),
+        reason: value.reason,
+        message: value.message.clone(),
+    };
+    values.map(show).collect()
+}
+
+/// Every init container has completed and every sidecar is started, or a main has run.
+fn initialized(pod: &Pod, state: &State) -> Value {
+    if phase(pod, state) == PodPhase::Succeeded {
+        return Value { reason: Some("PodCompleted"), ..Value::of(true) };
+    }
+    if pod.mains().any(|(c, _)| state.records[c].ever_ran) {
+        return Value::of(true);
+    }
+    let names = unready(pod, state, |kind| kind != Kind::Main);
+    if names.is_empty() {
+        return Value::of(true);
+    }
+    let message = format!("containers with incomplete status: [{}]", names.join(" "));
+    Value::no("ContainersNotInitialized", Some(message))
+}
+
+fn containers_ready(pod: &Pod, state: &State) -> Value {
+    match phase(pod, state) {
+        PodPhase::Succeeded => return Value::no("PodCompleted", None),
+        PodPhase::Failed => return Value::no("PodFailed", None),
+        PodPhase::Pending | PodPhase::Running => {}
+    }
+    let names = unready(pod, state, |kind| kind != Kind::Init);
+    if names.is_empty() {
+        return Value::of(true);
+    }
+    let message = format!("containers with unready status: [{}]", names.join(" "));
+    Value::no("ContainersNotReady", Some(message))
+}
+
+fn unready<'a>(pod: &'a Pod, state: &State, counts: impl Fn(Kind) -> bool) -> Vec<&'a str> {
+    let all = pod.containers.iter().zip(&state.records);
+    let unready = |(container, record): &(&Container, &Record)| {
+        counts(container.kind) && !is_ready(container, record)
+    };
+    all.filter(unready).map(|(container, _)| container.name.as_str()).collect()
+}
