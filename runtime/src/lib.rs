@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod journal;
+pub mod log;
 pub mod rootfs;
 pub mod sandbox;
 pub mod seal;
