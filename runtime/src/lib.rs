@@ -2,7 +2,9 @@
 //!
 //! The shim calls it from one thread. Slow work (creating a container) happens in forked children.
 
+pub mod cgroup;
 pub mod clock;
+pub mod devices;
 pub mod journal;
 pub mod log;
 pub mod rootfs;

@@ -2,6 +2,7 @@
 //! cannot say, with typed arguments and owned descriptors, and each block tells why it is sound.
 //! Nothing is decided here.
 
+pub(crate) mod bpf;
 pub mod process;
 pub(crate) mod shared_memory;
 pub(crate) mod splice;
