@@ -1,0 +1,431 @@
+//! Loads images from an archive: what `docker save` writes, and OCI layouts in a tar.
+//!
+//! An archive may come through a pipe and may name its layers before or after it says what they
+//! are, so all of it is first put aside, on disk, in the store's own file system. Then each image
+//! whose name it gives is unpacked like a pulled one, every digest checked. Names are only written
+//! for images that are whole. Directories (an OCI layout that is not packed) are not read here.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+
+use serde::Deserialize;
+
+use super::compression::decompress;
+use super::digest::{Digest, Hasher};
+use super::document::{self, Descriptor, Document, DocumentError, MAX_DOCUMENT};
+use super::layer::{self, LayerError};
+use super::reference::{Reference, ReferenceError};
+use super::store::{Record, Store, StoreError};
+use super::tarball::{Kind, Reader, TarError};
+use super::temp::Temp;
+use super::{ImageConfig, Progress};
+
+/// Members of an archive: an image has some hundred layers at most.
+const MAX_MEMBERS: usize = 20_000;
+/// Links to links, and indexes of indexes.
+const MAX_DEPTH: usize = 8;
+
+/// Why an archive was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be decompressed.
+    #[error("decompress archive")]
+    Decompress(#[source] io::Error),
+    /// It is no tar.
+    #[error("read archive")]
+    Tar(#[from] TarError),
+    /// It is a tar, but not of images.
+    #[error("not an image archive: it has neither manifest.json nor index.json")]
+    Unknown,
+    /// Its images have no names.
+    #[error("the archive gives its images no name; save it again with one (`docker save NAME`)")]
+    Unnamed,
+    /// A name in it is none.
+    #[error("the archive names an image badly")]
+    Name(#[from] ReferenceError),
+    /// It speaks of a member that it does not have.
+    #[error("the archive has no file {0:?}, which it says is part of an image")]
+    Missing(String),
+    /// A member is not what its digest says.
+    #[error("the archive's {what} has {found}, but should have {expected}")]
+    Mismatch {
+        /// Which member.
+        what: String,
+        /// Digest or size.
+        expected: String,
+        /// Digest or size.
+        found: String,
+    },
+    /// It has too many members, or one is too big for what it is.
+    #[error("the archive's {0}")]
+    TooMuch(String),
+    /// `manifest.json` cannot be read.
+    #[error("read the archive's manifest.json")]
+    Json(#[source] serde_json::Error),
+    /// A document of it is not taken.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A layer of it is not taken.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The store cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type Result<T> = std::result::Result<T, LoadError>;
+
+/// Loads all images of the archive `input`, which may be compressed with gzip, and gives their
+/// canonical names.
+pub fn load(
+    store: &Store,
+    input: impl Read,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<String>> {
+    let members = Members::put_aside(store, input)?;
+    let images = members.images()?;
+    let mut names = Vec::new();
+    for image in &images {
+        let (config, diff_ids) = document::config(&image.config)?;
+        members.add_layers(store, image, &diff_ids, progress)?;
+        names.extend(image.name(store, config, diff_ids)?);
+    }
+    Ok(names)
+}
+
+/// An image of the archive.
+#[derive(Debug)]
+struct Found {
+    names: Vec<Reference>,
+    /// `None` in a `docker save` archive.
+    manifest: Option<Digest>,
+    config: Vec<u8>,
+    /// The members that are its layers, lowest first, each with its digest if that is known.
+    layers: Vec<(String, Option<Descriptor>)>,
+    size: u64,
+}
+
+impl Found {
+    /// Writes the image's names, by which it is here from now on.
+    fn name(&self, store: &Store, config: ImageConfig, layers: Vec<Digest>) -> Result<Vec<String>> {
+        let id = Digest::of(&self.config);
+        let mut record = Record {
+            reference: String::new(),
+            manifest_digest: self.manifest.clone().unwrap_or_else(|| id.clone()),
+            id,
+            layers,
+            config,
+            size_bytes: self.size,
+        };
+        let mut names = Vec::new();
+        for name in &self.names {
+            record.reference = name.canonical();
+            store.put(name, &record)?;
+            if let Some(digest) = &self.manifest {
+                store.put(&name.with_digest(digest), &record)?;
+            }
+            names.push(name.canonical());
+        }
+        Ok(names)
+    }
+}
+
+/// The archive's members, put aside as files.
+struct Members {
+    temp: Temp,
+    /// Name in the archive → number of the file.
+    files: BTreeMap<String, usize>,
+    /// Name → name; older versions of docker link layers that images share.
+    links: BTreeMap<String, String>,
+}
+
+impl Members {
+    fn put_aside(store: &Store, input: impl Read) -> Result<Members> {
+        let written = |e| LoadError::Store(store.write_error(e));
+        let temp = store.temp().map_err(written)?;
+        let mut members = Members { temp, files: BTreeMap::new(), links: BTreeMap::new() };
+        let plain = decompress(input, "archives").map_err(LoadError::Decompress)?;
+        let mut reader = Reader::new(io::BufReader::with_capacity(64 << 10, plain));
+        while let Some(entry) = reader.next()? {
+            if members.files.len() + members.links.len() >= MAX_MEMBERS {
+                return Err(LoadError::TooMuch(format!("members are more than {MAX_MEMBERS}")));
+            }
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let name = join("", &path);
+            let target = String::from_utf8_lossy(&entry.link);
+            match entry.kind {
+                Kind::File => {
+                    let number = members.files.len() + 1;
+                    let mut file = File::create(members.path(number)).map_err(written)?;
+                    let copied = io::copy(&mut reader, &mut file).map_err(written)?;
+                    if copied < entry.size {
+                        return Err(TarError::Truncated.into());
+                    }
+                    members.links.remove(&name);
+                    members.files.insert(name, number);
+                }
+                Kind::Symlink => {
+                    let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+                    members.links.insert(name.clone(), join(directory, &target));
+                }
+                Kind::HardLink => {
+                    members.links.insert(name, join("", &target));
+                }
+                Kind::Directory | Kind::Fifo | Kind::Device => {}
+            }
+        }
+        Ok(members)
+    }
+
+    fn images(&self) -> Result<Vec<Found>> {
+        // docker writes both since version 25; an OCI index knows the manifest's digest.
+        let mut images = Vec::new();
+        if self.find("index.json").is_some() {
+            images = self.oci_images()?;
+        }
+        if images.is_empty() && self.find("manifest.json").is_some() {
+            images = self.docker_images()?;
+        }
+        if images.is_empty() {
+            let is_known = self.find("index.json").or(self.find("manifest.json")).is_some();
+            return Err(if is_known { LoadError::Unnamed } else { LoadError::Unknown });
+        }
+        Ok(images)
+    }
+
+    fn docker_images(&self) -> Result<Vec<Found>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Item {
+            config: String,
+            repo_tags: Option<Vec<String>>,
+            layers: Option<Vec<String>>,
+        }
+        let bytes = self.read("manifest.json")?;
+        let items: Vec<Item> = serde_json::from_slice(&bytes).map_err(LoadError::Json)?;
+        let mut images = Vec::new();
+        for item in items {
+            let tags = item.repo_tags.unwrap_or_default();
+            let names =
+                tags.iter().map(|t| Reference::parse(t)).collect::<std::result::Result<_, _>>()?;
+            if tags.is_empty() {
+                continue;
+            }
+            let config = self.read(&item.config)?;
+            check_name(&item.config, &Digest::of(&config))?;
+            let layers = item.layers.unwrap_or_default();
+            let mut size = config.len() as u64;
+            for layer in &layers {
+                size += self.size(layer)?;
+            }
+            let layers = layers.into_iter().map(|layer| (layer, None)).collect();
+            images.push(Found { names, manifest: None, config, layers, size });
+        }
+        Ok(images)
+    }
+
+    fn oci_images(&self) -> Result<Vec<Found>> {
+        let Document::Index(entries) = Document::parse(&self.read("index.json")?)? else {
+            let why = "index.json is no index".into();
+            return Err(DocumentError::Refused { what: "index", why }.into());
+        };
+        let mut images = Vec::new();
+        for entry in entries {
+            let is_ours = entry.platform.as_ref().is_none_or(document::Platform::is_ours);
+            if let Some(name) = name(&entry).filter(|_| is_ours) {
+                images.push(self.oci_image(Reference::parse(name)?, &entry)?);
+            }
+        }
+        Ok(images)
+    }
+
+    fn oci_image(&self, name: Reference, entry: &Descriptor) -> Result<Found> {
+        let mut entry = entry.clone();
+        for _ in 0..MAX_DEPTH {
+            match Document::parse(&self.blob(&entry)?)? {
+                Document::Index(manifests) => entry = document::choose(&manifests)?.clone(),
+                Document::Manifest { config, layers } => {
+                    let size = layers.iter().fold(config.size, |sum, l| sum.saturating_add(l.size));
+                    return Ok(Found {
+                        names: vec![name],
+                        manifest: Some(entry.digest),
+                        config: self.blob(&config)?,
+                        layers: layers
+                            .into_iter()
+                            .map(|l| (blob_path(&l.digest), Some(l)))
+                            .collect(),
+                        size,
+                    });
+                }
+            }
+        }
+        Err(LoadError::TooMuch("indexes point to indexes without end".into()))
+    }
+
+    fn add_layers(
+        &self,
+        store: &Store,
+        image: &Found,
+        diff_ids: &[Digest],
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        if image.layers.len() != diff_ids.len() {
+            return Err(LoadError::Mismatch {
+                what: format!("image {}", image.names[0]),
+                expected: format!("{} layers as its config says", diff_ids.len()),
+                found: format!("{} layers", image.layers.len()),
+            });
+        }
+        let missing = diff_ids.iter().filter(|id| !store.has_layer(id)).count();
+        progress(Progress::Resolved { layers: missing, bytes: image.size });
+        for ((member, descriptor), diff_id) in image.layers.iter().zip(diff_ids) {
+            if store.has_layer(diff_id) {
+                continue;
+            }
+            let digest = String::from(diff_id.clone());
+            let mut waiting = || progress(Progress::Waiting { digest: digest.clone() });
+            let _lock = store.lock_layer(diff_id, &mut waiting)?;
+            if let Some(descriptor) = descriptor {
+                self.check(member, descriptor)?;
+            }
+            layer::add(store, diff_id, self.open(member)?)?;
+            progress(Progress::Unpacked { digest });
+        }
+        Ok(())
+    }
+
+    /// A document that a descriptor points to.
+    fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let path = blob_path(&descriptor.digest);
+        self.check(&path, descriptor)?;
+        self.read(&path)
+    }
+
+    /// Whether a member has the size and the digest that it should have.
+    fn check(&self, name: &str, descriptor: &Descriptor) -> Result<()> {
+        let mismatch = |expected: String, found: String| {
+            Err(LoadError::Mismatch { what: name.into(), expected, found })
+        };
+        let size = self.size(name)?;
+        if size != descriptor.size {
+            return mismatch(format!("{} bytes", descriptor.size), format!("{size} bytes"));
+        }
+        let mut file = self.open(name)?;
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) => return Err(LoadError::Tar(TarError::Read(error))),
+            }
+        }
+        let found = hasher.finish();
+        if found != descriptor.digest {
+            return mismatch(descriptor.digest.to_string(), found.to_string());
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        if self.size(name)? > MAX_DOCUMENT {
+            return Err(LoadError::TooMuch(format!("{name} has more than {MAX_DOCUMENT} bytes")));
+        }
+        let mut bytes = Vec::new();
+        let read = self.open(name)?.read_to_end(&mut bytes);
+        read.map_err(|e| LoadError::Tar(TarError::Read(e)))?;
+        Ok(bytes)
+    }
+
+    fn size(&self, name: &str) -> Result<u64> {
+        let metadata = self.open(name)?.metadata();
+        Ok(metadata.map_err(|e| LoadError::Tar(TarError::Read(e)))?.len())
+    }
+
+    fn open(&self, name: &str) -> Result<File> {
+        let number = self.find(name).ok_or_else(|| LoadError::Missing(name.into()))?;
+        File::open(self.path(number)).map_err(|e| LoadError::Tar(TarError::Read(e)))
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let mut name = join("", name);
+        for _ in 0..MAX_DEPTH {
+            match self.links.get(&name) {
+                Some(target) => name.clone_from(target),
+                None => return self.files.get(&name).copied(),
+            }
+        }
+        None
+    }
+
+    fn path(&self, number: usize) -> std::path::PathBuf {
+        self.temp.path().join(number.to_string())
+    }
+}
+
+/// The name that an index gives an image: containerd's annotation holds a whole name always, the
+/// standard one in what podman, skopeo and docker write.
+fn name(entry: &Descriptor) -> Option<&String> {
+    let annotations = entry.annotations.as_ref()?;
+    annotations
+        .get("io.containerd.image.name")
+        .or_else(|| annotations.get("org.opencontainers.image.ref.name"))
+}
+
+/// The digest in a config's file name, if there is one, must be its own.
+fn check_name(name: &str, found: &Digest) -> Result<()> {
+    let stem = name.rsplit('/').next().unwrap_or_default();
+    let stem = stem.strip_suffix(".json").unwrap_or(stem);
+    match Digest::parse(&format!("sha256:{stem}")) {
+        Ok(expected) if expected != *found => Err(LoadError::Mismatch {
+            what: name.into(),
+            expected: expected.into(),
+            found: found.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// `path` as seen from `directory`, both within the archive. Names are only keys of a map here:
+/// they never become paths of the host.
+fn join(directory: &str, path: &str) -> String {
+    let start = if path.starts_with('/') { "" } else { directory };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in start.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_an_archive_are_joined_without_leaving_it() {
+        assert_eq!(join("", "./a//b"), "a/b");
+        assert_eq!(join("one", "../two/layer.tar"), "two/layer.tar");
+        assert_eq!(join("one", "../../../etc"), "etc");
+        assert_eq!(join("one", "/x"), "x");
+    }
+
+    #[test]
+    fn a_config_named_by_another_digest_is_refused() {
+        let digest = Digest::of(b"config");
+        assert!(check_name(&format!("{}.json", digest.hex()), &digest).is_ok());
+        assert!(check_name(&blob_path(&digest), &digest).is_ok());
+        assert!(check_name("config.json", &digest).is_ok());
+        assert!(check_name(&blob_path(&Digest::of(b"other")), &digest).is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! Images: their names, the store on disk, and the two ways into it.
+//!
+//! [`reference`] reads names as Docker does; [`store`] is the content-addressed directory that all
+//! processes of a root share; [`archive`] loads what `docker save` and OCI tools wrote;
+//! [`registry`] pulls. Both ways end in [`unpack`], which trusts nothing that a layer says.
+//! Nothing here mounts anything: a container's root filesystem is an overlay that the runtime
+//! mounts over the directories in [`Image::layers`].
+
+pub mod archive;
+mod compression;
+pub mod digest;
+pub mod document;
+pub mod layer;
+pub mod policy;
+pub mod reference;
+pub mod store;
+mod tarball;
+mod temp;
+pub mod unpack;
+
+use std::path::PathBuf;
+
+pub use policy::{PullPolicy, default_policy};
+pub use reference::Reference;
+pub use store::Store;
+
+/// An image that is wholly in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The canonical name under which it was found, as in `docker.io/library/alpine:latest`.
+    pub reference: String,
+    /// The digest of the image's manifest; of its config where there is no manifest
+    /// (`docker save` archives have none).
+    pub manifest_digest: String,
+    /// The image's id: the digest of its config.
+    pub id: String,
+    /// The unpacked layers, lowest first: directories in overlayfs' own format, all directly in
+    /// one folder, with names of 26 characters, so that many fit into a page of mount options.
+    pub layers: Vec<PathBuf>,
+    /// How the image says that its process is to be run.
+    pub config: ImageConfig,
+    /// Bytes of config and layers as they were transferred (compressed, if they were).
+    pub size_bytes: u64,
+}
+
+/// The part of an image's config that a container is made from (OCI image-spec, `config.md`).
+///
+/// Labels are left out on purpose: nothing in podshim may act on them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ImageConfig {
+    /// `Entrypoint`.
+    pub entrypoint: Vec<String>,
+    /// `Cmd`.
+    pub cmd: Vec<String>,
+    /// `Env`, each `NAME=value`.
+    pub env: Vec<String>,
+    /// `WorkingDir`; empty means `/`.
+    pub working_dir: String,
+    /// `User`: `user`, `uid`, `user:group`, `uid:gid`, …; empty means root.
+    pub user: String,
+    /// `StopSignal`, as in `SIGQUIT` or `3`.
+    pub stop_signal: Option<String>,
+    /// `Volumes`: paths that the image would like to be volumes.
+    pub volumes: Vec<String>,
+}
+
+/// How far a pull or a load is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is known what the image is made of.
+    Resolved {
+        /// How many layers are to be fetched or unpacked; the others are here already.
+        layers: usize,
+        /// Their size in bytes.
+        bytes: u64,
+    },
+    /// Some of a layer has arrived.
+    Layer {
+        /// The digest by which it was asked for.
+        digest: String,
+        /// Bytes so far.
+        done: u64,
+        /// All its bytes.
+        total: u64,
+    },
+    /// Another process is fetching or unpacking this layer; its work is waited for and shared.
+    Waiting {
+        /// The layer's diffID.
+        digest: String,
+    },
+    /// The network failed and the rest is asked for again.
+    Retry {
+        /// The digest of what was being fetched.
+        digest: String,
+        /// What failed.
+        reason: String,
+    },
+    /// A layer is unpacked and in the store.
+    Unpacked {
+        /// The layer's diffID.
+        digest: String,
+    },
+}

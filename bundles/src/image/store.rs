@@ -1,0 +1,279 @@
+//! The image store: what is in it is whole, whoever was killed while it was made.
+//!
+//! ```text
+//! <dir>/refs/<sha256 of the name>.json   what the name means: digests, layers, config
+//! <dir>/layers/<26 characters>/          an unpacked layer, named by its diffID, shared by images
+//! <dir>/tmp/                             what is being made; see `temp`
+//! ```
+//!
+//! Any number of processes use a store at the same time. A layer or a name appears by one rename,
+//! after it was written to disk, and is never changed in place; a layer belongs to no image, so a
+//! name is written after its layers. It knows nothing about registries or archives.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use super::digest::Digest;
+use super::temp::{self, Lock, Temp};
+use super::{Image, ImageConfig, Reference};
+
+/// An image store in use.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// What went wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store's directories cannot be made.
+    #[error("open image store {}", dir.display())]
+    Open {
+        /// The store.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the store cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the store does not say what it should.
+    #[error("{} is damaged; remove it and pull or load the image again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        source: serde_json::Error,
+    },
+    /// Something cannot be written into the store.
+    #[error("write into image store {}", dir.display())]
+    Write {
+        /// The store.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// What a name means, as it is kept in `refs`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Record {
+    pub(crate) reference: String,
+    pub(crate) manifest_digest: Digest,
+    pub(crate) id: Digest,
+    /// diffIDs, lowest first.
+    pub(crate) layers: Vec<Digest>,
+    pub(crate) config: ImageConfig,
+    pub(crate) size_bytes: u64,
+}
+
+impl Store {
+    /// Opens the store at `dir`, making it if needed, and removes what dead processes left half
+    /// done.
+    pub fn open(dir: &Path) -> Result<Store> {
+        let store = Store { dir: dir.to_owned() };
+        for part in [store.dir.clone(), store.refs(), store.layers(), store.tmp()] {
+            // 0700: a setuid program in a layer is not for the host's users.
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(part)
+                .map_err(|source| StoreError::Open { dir: dir.to_owned(), source })?;
+        }
+        // What stays is never read, and the next one to come tries again.
+        let _ = temp::clean(&store.tmp());
+        Ok(store)
+    }
+
+    /// The image that `reference` names, if it and all its layers are here.
+    ///
+    /// Reads one small file and looks at each layer's directory: it is on every container's way.
+    pub fn resolve(&self, reference: &Reference) -> Result<Option<Image>> {
+        let path = self.ref_path(reference);
+        match fs::read(&path) {
+            Ok(bytes) => self.image(&path, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Read { path, source }),
+        }
+    }
+
+    /// All names in the store with their images, in the order of the names.
+    ///
+    /// An image that was pulled by tag is listed by tag and by digest.
+    pub fn list(&self) -> Result<Vec<Image>> {
+        let refs = self.refs();
+        let unreadable = |source| StoreError::Read { path: refs.clone(), source };
+        let mut images = Vec::new();
+        for entry in fs::read_dir(&refs).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            match fs::read(&path) {
+                Ok(bytes) => images.extend(self.image(&path, &bytes)?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(StoreError::Read { path, source }),
+            }
+        }
+        images.sort_by(|a, b| a.reference.cmp(&b.reference));
+        Ok(images)
+    }
+
+    fn image(&self, path: &Path, bytes: &[u8]) -> Result<Option<Image>> {
+        let record: Record = serde_json::from_slice(bytes)
+            .map_err(|source| StoreError::Damaged { path: path.to_owned(), source })?;
+        if !record.layers.iter().all(|layer| self.has_layer(layer)) {
+            return Ok(None);
+        }
+        Ok(Some(Image {
+            reference: record.reference,
+            manifest_digest: record.manifest_digest.into(),
+            id: record.id.into(),
+            layers: record.layers.iter().map(|layer| self.layer_path(layer)).collect(),
+            config: record.config,
+            size_bytes: record.size_bytes,
+        }))
+    }
+
+    /// Makes `reference` mean what `record` says. Its layers must be here.
+    pub(crate) fn put(&self, reference: &Reference, record: &Record) -> Result<Image> {
+        let record = Record { reference: reference.canonical(), ..record.clone() };
+        let path = self.ref_path(reference);
+        let written = serde_json::to_vec(&record).map_err(io::Error::other);
+        let written = written.and_then(|bytes| self.replace(&path, &bytes).map(|()| bytes));
+        let bytes = written.map_err(|source| self.write_error(source))?;
+        match self.image(&path, &bytes)? {
+            Some(image) => Ok(image),
+            None => Err(self.write_error(io::Error::other("a layer was removed meanwhile"))),
+        }
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let temp = self.temp()?;
+        let fresh = temp.path().join("record");
+        let mut file = fs::File::create_new(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        fs::File::open(self.refs())?.sync_all()
+    }
+
+    /// A directory for what is being made.
+    pub(crate) fn temp(&self) -> io::Result<Temp> {
+        Temp::new(&self.tmp())
+    }
+
+    /// Held while a layer is made, so that two who need it do not both work for it.
+    pub(crate) fn lock_layer(&self, layer: &Digest, waiting: &mut dyn FnMut()) -> Result<Lock> {
+        Lock::take(&self.tmp(), &layer.short(), waiting).map_err(|source| self.write_error(source))
+    }
+
+    /// Whether a layer is here. What is here is whole.
+    pub(crate) fn has_layer(&self, layer: &Digest) -> bool {
+        self.layer_path(layer).is_dir()
+    }
+
+    pub(crate) fn layer_path(&self, layer: &Digest) -> PathBuf {
+        self.layers().join(layer.short())
+    }
+
+    pub(crate) fn write_error(&self, source: io::Error) -> StoreError {
+        StoreError::Write { dir: self.dir.clone(), source }
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.dir.join("layers")
+    }
+
+    fn refs(&self) -> PathBuf {
+        self.dir.join("refs")
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    fn ref_path(&self, reference: &Reference) -> PathBuf {
+        // A name may be longer than a file name and holds slashes; its hash is neither.
+        let name = Digest::of(reference.key().as_bytes());
+        self.refs().join(format!("{}.json", name.hex()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn record(layers: &[Digest]) -> Record {
+        Record {
+            reference: String::new(),
+            manifest_digest: Digest::of(b"manifest"),
+            id: Digest::of(b"config"),
+            layers: layers.to_vec(),
+            config: ImageConfig { cmd: vec!["sh".into()], ..ImageConfig::default() },
+            size_bytes: 7,
+        }
+    }
+
+    fn reference(text: &str) -> Reference {
+        Reference::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_found_however_it_is_written_and_not_before_its_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let layer = Digest::of(b"layer");
+        assert_eq!(store.resolve(&reference("alpine")).unwrap(), None);
+        store.put(&reference("alpine"), &record(std::slice::from_ref(&layer))).unwrap_err();
+        assert_eq!(store.resolve(&reference("alpine")).unwrap(), None);
+
+        fs::create_dir(store.layer_path(&layer)).unwrap();
+        let put = store.put(&reference("alpine"), &record(std::slice::from_ref(&layer))).unwrap();
+        let found = store.resolve(&reference("docker.io/library/alpine:latest")).unwrap().unwrap();
+        assert_eq!(found, put);
+        assert_eq!(found.reference, "docker.io/library/alpine:latest");
+        assert_eq!(found.layers, [dir.path().join("layers").join(layer.short())]);
+        assert_eq!(found.config.cmd, ["sh"]);
+        assert_eq!(store.list().unwrap(), [found]);
+    }
+
+    #[test]
+    fn an_image_without_one_of_its_layers_is_not_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let layer = Digest::of(b"layer");
+        fs::create_dir(store.layer_path(&layer)).unwrap();
+        store.put(&reference("a"), &record(std::slice::from_ref(&layer))).unwrap();
+        fs::remove_dir(store.layer_path(&layer)).unwrap();
+        assert_eq!(store.resolve(&reference("a")).unwrap(), None);
+        assert_eq!(store.list().unwrap(), []);
+    }
+
+    #[test]
+    fn a_damaged_record_is_told_and_not_taken_for_an_absent_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.put(&reference("a"), &record(&[])).unwrap();
+        fs::write(store.ref_path(&reference("a")), "{").unwrap();
+        let error = store.resolve(&reference("a")).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn no_other_user_can_look_into_a_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("images")).unwrap();
+        for part in [store.dir.clone(), store.layers(), store.refs(), store.tmp()] {
+            assert_eq!(fs::metadata(part).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Reads tar streams: ustar, GNU long names and POSIX (PAX) headers, each with a bound.
+//!
+//! The `tar` crate decodes the header block and no more: its own iterator holds a long name or a
+//! PAX header of any claimed size in memory, and cuts PAX values (a capability is binary) at line
+//! feeds. Sparse files are refused. Who reads decides what a path may be; see [`super::unpack`].
+
+use std::io::{self, Read};
+
+use tar::{EntryType, Header};
+
+const BLOCK: u64 = 512;
+/// A PAX header holds paths and extended attributes: Linux limits each of those to 64 KiB.
+const MAX_PAX: u64 = 1 << 20;
+/// Linux' PATH_MAX is 4096; what is longer is refused with its own message by the reader.
+const MAX_LONG_NAME: u64 = 64 << 10;
+
+/// Why a stream is no tar.
+#[derive(Debug, thiserror::Error)]
+pub enum TarError {
+    /// The stream cannot be read.
+    #[error("read tar stream")]
+    Read(#[source] io::Error),
+    /// It ends within an entry.
+    #[error("the tar stream is cut off")]
+    Truncated,
+    /// A header is not one.
+    #[error("not a tar stream, or a damaged one: {0}")]
+    Header(&'static str),
+    /// An entry is of a kind that is not supported.
+    #[error("{path:?}: tar entries of {what} are not supported")]
+    Unsupported {
+        /// The entry.
+        path: String,
+        /// What it is.
+        what: String,
+    },
+}
+
+type Result<T> = std::result::Result<T, TarError>;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Directory,
+    Symlink,
+    HardLink,
+    Fifo,
+    Device,
+}
+
+/// One entry, as it is written: nothing about its path or its numbers was judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: Kind,
+    /// Bytes of content; of files only.
+    pub(crate) size: u64,
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    /// Seconds since the epoch.
+    pub(crate) mtime: i64,
+    pub(crate) mtime_ns: u32,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A tar stream. Reading from it reads the content of the entry that [`Reader::next`] gave last.
+pub(crate) struct Reader<R> {
+    input: R,
+    content: u64,
+    padding: u64,
+}
+
+/// What extension headers say about the entry that follows them.
+#[derive(Default)]
+struct Ahead {
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    pax: Option<Pax>,
+}
+
+#[derive(Default)]
+struct Pax {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<(i64, u32)>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<R: Read> Reader<R> {
+    pub(crate) fn new(input: R) -> Self {
+        Reader { input, content: 0, padding: 0 }
+    }
+
+    /// The input, from where the reader stands.
+    pub(crate) fn into_inner(self) -> R {
+        self.input
+    }
+
+    /// The next entry; `None` after the last.
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
+        let mut ahead = Ahead::default();
+        loop {
+            self.skip()?;
+            let Some(header) = self.block()? else {
+                return Ok(None);
+            };
+            let kind = header.entry_type();
+            match kind {
+                EntryType::GNULongName => {
+                    let name = self.extension(&header, MAX_LONG_NAME)?;
+                    once(&mut ahead.long_name, until_nul(&name).to_vec())?;
+                }
+                EntryType::GNULongLink => {
+                    let name = self.extension(&header, MAX_LONG_NAME)?;
+                    once(&mut ahead.long_link, until_nul(&name).to_vec())?;
+                }
+                EntryType::XHeader => {
+                    let records = self.extension(&header, MAX_PAX)?;
+                    once(&mut ahead.pax, pax(&records)?)?;
+                }
+                // Comments of `git archive`; docker and containerd ignore them too.
+                EntryType::XGlobalHeader => {
+                    self.extension(&header, MAX_PAX)?;
+                }
+                _ => return self.entry(&header, ahead).map(Some),
+            }
+        }
+    }
+
+    fn entry(&mut self, header: &Header, ahead: Ahead) -> Result<Entry> {
+        let pax = ahead.pax.unwrap_or_default();
+        let header_link = || header.link_name_bytes().unwrap_or_default().into_owned();
+        let path = choose(ahead.long_name, pax.path)?.unwrap_or_else(|| header.path_bytes().into());
+        let link = choose(ahead.long_link, pax.link)?.unwrap_or_else(header_link);
+        let kind = kind(header.entry_type(), &path)?;
+        let old = header.as_old();
+        // Only files have content, whatever a link's header says (as in Go's archive/tar). PAX
+        // wins over the header, or two readers would see two archives (CVE-2025-62518).
+        let size = match (kind, pax.size) {
+            (Kind::File, Some(size)) => size,
+            (Kind::File, None) => number(&old.size, header.entry_size())?,
+            _ => 0,
+        };
+        self.expect(size)?;
+        let mtime = || -> Result<(i64, u32)> {
+            let seconds = number(&old.mtime, header.mtime())?;
+            Ok((i64::try_from(seconds).unwrap_or(i64::MAX), 0))
+        };
+        let (mtime, mtime_ns) = pax.mtime.map_or_else(mtime, Ok)?;
+        Ok(Entry {
+            path,
+            link,
+            kind,
+            size,
+            mode: u32::try_from(number(&old.mode, header.mode().map(u64::from))? & 0o7777)
+                .unwrap_or_default(),
+            uid: pax.uid.map_or_else(|| number(&old.uid, header.uid()), Ok)?,
+            gid: pax.gid.map_or_else(|| number(&old.gid, header.gid()), Ok)?,
+            mtime,
+            mtime_ns,
+            xattrs: pax.xattrs,
+        })
+    }
+
+    fn expect(&mut self, size: u64) -> Result<()> {
+        if size > i64::MAX as u64 {
+            return Err(TarError::Header("a size is negative"));
+        }
+        self.content = size;
+        self.padding = size.next_multiple_of(BLOCK) - size;
+        Ok(())
+    }
+
+    /// The content of an extension header.
+    fn extension(&mut self, header: &Header, limit: u64) -> Result<Vec<u8>> {
+        let size = number(&header.as_old().size, header.entry_size())?;
+        if size > limit {
+            return Err(TarError::Header("a name or an extended header is too long"));
+        }
+        self.expect(size)?;
+        let mut content = Vec::new();
+        self.read_to_end(&mut content).map_err(TarError::Read)?;
+        if self.content > 0 {
+            return Err(TarError::Truncated);
+        }
+        Ok(content)
+    }
+
+    fn skip(&mut self) -> Result<()> {
+        let rest = self.content + self.padding;
+        let skipped = io::copy(&mut self.input.by_ref().take(rest), &mut io::sink());
+        if skipped.map_err(TarError::Read)? < rest {
+            return Err(TarError::Truncated);
+        }
+        (self.content, self.padding) = (0, 0);
+        Ok(())
+    }
+
+    /// A header block; `None` at the end, which is a block of zeros or the end of the stream.
+    fn block(&mut self) -> Result<Option<Header>> {
+        let mut header = Header::new_old();
+        let block = header.as_mut_bytes();
+        let mut have = 0;
+        while have < block.len() {
+            match self.input.read(&mut block[have..]) {
+                Ok(0) if have == 0 => return Ok(None),
+                Ok(0) => return Err(TarError::Truncated),
+                Ok(count) => have += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(TarError::Read(error)),
+            }
+        }
+        if block.iter().all(|b| *b == 0) {
+            return Ok(None);
+        }
+        let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
+        let expected = sum(&block[..148]) + 8 * u32::from(b' ') + sum(&block[156..]);
+        if header.cksum().ok() != Some(expected) {
+            return Err(TarError::Header("wrong checksum"));
+        }
+        Ok(Some(header))
+    }
+}
+
+impl<R: Read> Read for Reader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.by_ref().take(self.content).read(buffer)?;
+        self.content -= count as u64;
+        Ok(count)
+    }
+}
+
+fn kind(kind: EntryType, path: &[u8]) -> Result<Kind> {
+    Ok(match kind {
+        // Before ustar a directory was a file whose name ends in a slash.
+        EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
+        EntryType::Regular | EntryType::Continuous => Kind::File,
+        EntryType::Directory => Kind::Directory,
+        EntryType::Symlink => Kind::Symlink,
+        EntryType::Link => Kind::HardLink,
+        EntryType::Fifo => Kind::Fifo,
+        EntryType::Char | EntryType::Block => Kind::Device,
+        EntryType::GNUSparse => return Err(unsupported(path, "sparse files".into())),
+        other => {
+            let what = format!("type {:?}", char::from(other.as_byte()));
+            return Err(unsupported(path, what));
+        }
+    })
+}
+
+fn unsupported(path: &[u8], what: String) -> TarError {
+    TarError::Unsupported { path: String::from_utf8_lossy(path).into_owned(), what }
+}
+
+fn once<T>(place: &mut Option<T>, value: T) -> Result<()> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(TarError::Header("two extended headers of one kind for one entry")),
+    }
+}
+
+/// Readers differ about which of the two counts, so no honest writer writes both.
+fn choose(gnu: Option<Vec<u8>>, pax: Option<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+    match (gnu, pax) {
+        (Some(_), Some(_)) => Err(TarError::Header("both a GNU and a PAX name for one entry")),
+        (gnu, pax) => Ok(gnu.or(pax)),
+    }
+}
+
+/// A field that is all blank is zero, as in Go's archive/tar.
+fn number(field: &[u8], parsed: io::Result<u64>) -> Result<u64> {
+    if field.iter().all(|b| matches!(b, 0 | b' ')) {
+        return Ok(0);
+    }
+    parsed.map_err(|_| TarError::Header("a number is none"))
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|b| *b == 0).next().unwrap_or_default()
+}
+
+/// Records `<length> <key>=<value>\n`, where the length is that of the whole record.
+fn pax(mut rest: &[u8]) -> Result<Pax> {
+    let mut pax = Pax::default();
+    while !rest.is_empty() {
+        let (record, after) = split_record(rest).ok_or(TarError::Header("a PAX record is none"))?;
+        rest = after;
+        let equals = record.iter().position(|b| *b == b'=');
+        let (key, value) = record.split_at(equals.ok_or(TarError::Header("a PAX key is none"))?);
+        let value = &value[1..];
+        // An empty value takes an earlier one away.
+        let bytes = (!value.is_empty()).then(|| value.to_vec());
+        match key {
+            b"path" => pax.path = bytes,
+            b"linkpath" => pax.link = bytes,
+            b"size" => pax.size = decimal(value)?,
+            b"uid" => pax.uid = decimal(value)?,
+            b"gid" => pax.gid = decimal(value)?,
+            b"mtime" => pax.mtime = time(value)?,
+            _ if key.starts_with(b"GNU.sparse.") => {
+                let path = pax.path.unwrap_or_default();
+                return Err(unsupported(&path, "sparse files".into()));
+            }
+            _ => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    pax.xattrs.push((name.to_vec(), value.to_vec()));
+                }
+            }
+        }
+    }
+    Ok(pax)
+}
+
+fn split_record(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let space = rest.iter().position(|b| *b == b' ')?;
+    let length: usize = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
+    let record = rest.get(space + 1..length)?.strip_suffix(b"\n")?;
+    Some((record, &rest[length..]))
+}
+
+fn decimal(value: &[u8]) -> Result<Option<u64>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let text = std::str::from_utf8(value).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
+    let number = text.and_then(|t| t.parse().ok());
+    number.map(Some).ok_or(TarError::Header("a PAX number is none"))
+}
+
+fn time(value: &[u8]) -> Result<Option<(i64, u32)>> {
+    const WRONG: TarError = TarError::Header("a PAX time is none");
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let text = std::str::from_utf8(value).map_err(|_| WRONG)?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = whole.strip_prefix('-').unwrap_or(whole);
+    let is_number = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if digits.is_empty() || !is_number(digits) || !is_number(fraction) {
+        return Err(WRONG);
+    }
+    // Beyond i64 it is clamped by whoever uses it; until then the sign is what matters.
+    let negative = whole.starts_with('-');
+    let seconds = whole.parse().unwrap_or(if negative { i64::MIN } else { i64::MAX });
+    let padded: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let nanoseconds: u32 = padded.parse().map_err(|_| WRONG)?;
+    Ok(Some(match (negative, nanoseconds) {
+        (true, 1..) => (seconds.saturating_sub(1), 1_000_000_000 - nanoseconds),
+        _ => (seconds, nanoseconds),
+    }))
+}
