@@ -3,6 +3,20 @@
 //! This crate reads manifests and images and says what is to be run; it starts no process and
 //! makes no namespace or mount. Those are the runtime's.
 
+pub mod capability;
+pub mod devices;
+pub mod downward;
+pub mod env;
+pub mod expand;
+pub mod host;
 pub mod image;
+pub mod image_config;
 pub mod layout;
+pub mod mounts;
+pub mod oci;
+pub mod process;
 pub mod quantity;
+pub mod resources;
+pub mod security;
+pub mod user;
+pub mod volume;

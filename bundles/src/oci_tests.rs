@@ -1,0 +1,1 @@
+//! Whole configurations, compared with the files in `testdata`, and what is true of all of them.

@@ -1,0 +1,1 @@
+//! Host names, hosts files, resolver files and emptyDir volumes.
