@@ -4,11 +4,31 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod container;
 pub mod devices;
+pub mod exec;
+pub mod host;
 pub mod journal;
 pub mod log;
 pub mod rootfs;
 pub mod sandbox;
 pub mod seal;
+pub mod seccomp;
 pub mod state_dir;
 pub mod sys;
+pub mod volume;
+
+/// An error and all its causes in one line, each said once.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -179,7 +179,6 @@ struct RawExecution {
     working_dir: Option<String>,
     user: Option<String>,
     stop_signal: Option<String>,
-    volumes: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// Reads an image's config: how to run it, and its layers' diffIDs, lowest first.
@@ -202,9 +201,8 @@ pub(crate) fn config(bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>)> {
         working_dir: run.working_dir.unwrap_or_default(),
         user: run.user.unwrap_or_default(),
         stop_signal: run.stop_signal.filter(|signal| !signal.is_empty()),
-        volumes: run.volumes.unwrap_or_default().into_keys().collect(),
     };
-    let lists = [&config.entrypoint, &config.cmd, &config.env, &config.volumes];
+    let lists = [&config.entrypoint, &config.cmd, &config.env];
     let texts = lists.into_iter().flatten().chain([&config.working_dir, &config.user]);
     if texts.chain(&config.stop_signal).any(|text| text.contains('\0')) {
         return Err(refused("a text in it has a NUL byte, which no process can be given".into()));
@@ -290,7 +288,6 @@ mod tests {
         assert_eq!(config.env, ["A=b"]);
         assert_eq!((config.working_dir.as_str(), config.user.as_str()), ("/w", "1:2"));
         assert_eq!(config.stop_signal.as_deref(), Some("SIGQUIT"));
-        assert_eq!(config.volumes, ["/v"]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod tarball;
 mod temp;
 pub mod unpack;
 
+pub use crate::image_config::ImageConfig;
 use std::path::PathBuf;
 
 pub use policy::{PullPolicy, default_policy};
@@ -41,27 +42,6 @@ pub struct Image {
     pub config: ImageConfig,
     /// Bytes of config and layers as they were transferred (compressed, if they were).
     pub size_bytes: u64,
-}
-
-/// The part of an image's config that a container is made from (OCI image-spec, `config.md`).
-///
-/// Labels are left out on purpose: nothing in podshim may act on them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ImageConfig {
-    /// `Entrypoint`.
-    pub entrypoint: Vec<String>,
-    /// `Cmd`.
-    pub cmd: Vec<String>,
-    /// `Env`, each `NAME=value`.
-    pub env: Vec<String>,
-    /// `WorkingDir`; empty means `/`.
-    pub working_dir: String,
-    /// `User`: `user`, `uid`, `user:group`, `uid:gid`, …; empty means root.
-    pub user: String,
-    /// `StopSignal`, as in `SIGQUIT` or `3`.
-    pub stop_signal: Option<String>,
-    /// `Volumes`: paths that the image would like to be volumes.
-    pub volumes: Vec<String>,
 }
 
 /// How far a pull or a load is.

@@ -5,22 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::{self, is_gone};
-use super::{CgroupError, Result};
-
-/// The limits of a cgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CgroupValues {
-    /// CPU weight in v1's unit, 1024 for a core. 0 counts as the least, 2.
-    pub cpu_shares: u64,
-    /// CPU time in a period, in microseconds; `None` is unlimited.
-    pub cpu_quota_us: Option<i64>,
-    /// The length of a period in microseconds.
-    pub cpu_period_us: u64,
-    /// Memory, in bytes; `None` is unlimited. There is no swap on top.
-    pub memory_limit_bytes: Option<i64>,
-    /// Processes and threads; `None` is unlimited.
-    pub pids_max: Option<i64>,
-}
+use super::{CgroupError, CgroupValues, Result};
 
 /// One file to write.
 #[derive(Debug, PartialEq, Eq)]

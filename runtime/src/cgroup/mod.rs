@@ -27,8 +27,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::devices::DeviceRule;
+pub use bundles::resources::CgroupValues;
 pub use error::CgroupError;
-pub use limits::CgroupValues;
 use v1::Hierarchies;
 use v2::Unified;
 
@@ -60,6 +60,8 @@ pub enum Members<'a> {
     Container(&'a str),
     /// One incarnation of a container and what creates it.
     Incarnation(&'a str),
+    /// One program that was executed in a running container: the container, and the program's name.
+    Exec(&'a str, &'a str),
 }
 
 /// A pod's cgroup that was found.
@@ -85,6 +87,23 @@ impl Creator {
     /// [`CgroupError::Enter`].
     pub fn enter(&self) -> Result<()> {
         files::enter(&self.file)
+    }
+}
+
+/// The cgroups of a program that is about to be executed in a running container.
+#[derive(Clone, Debug)]
+pub struct ExecHome {
+    files: Vec<PathBuf>,
+}
+
+impl ExecHome {
+    /// Moves the calling process there. It must have a single thread.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Enter`].
+    pub fn enter(&self) -> Result<()> {
+        self.files.iter().try_for_each(|file| files::enter(file))
     }
 }
 
@@ -188,22 +207,37 @@ impl Cgroups {
         Ok(Creator { file: directory.join(file) })
     }
 
-    /// Moves the calling process into a container's leaf, in every controller: what is executed in
-    /// a running container belongs there. The process must have a single thread.
+    /// Makes the cgroups of a program that is to be executed in a running container: the container's
+    /// own leaf in every controller, so that its limits hold, and below it one more directory in
+    /// which all that the program starts can be found and killed. No controller is enabled there, so
+    /// that on v2 the leaf may go on having processes of its own.
     ///
     /// # Errors
     ///
-    /// [`CgroupError::Enter`].
-    pub fn enter_container(&self, pod: &str, name: &str) -> Result<()> {
-        let leaf = leaf(pod, name)?;
-        match &self.kind {
+    /// [`CgroupError::Make`].
+    pub fn make_exec(&self, pod: &str, container: &str, name: &str) -> Result<ExecHome> {
+        let (leaf, own) = (leaf(pod, container)?, exec(pod, container, name)?);
+        files::make(&self.process_root().join(&own))?;
+        let home = self.process_root();
+        let files = match &self.kind {
             // A thread that moves itself costs 0.1 ms; a write to cgroup.procs on v1 takes a lock
             // that waits out an RCU grace period, 10 ms on an idle machine.
             Kind::V1(hierarchies) => hierarchies
                 .roots()
-                .try_for_each(|root| files::enter(&root.join(&leaf).join(v1::TASKS))),
-            Kind::V2(unified) => files::enter(&unified.root.join(&leaf).join(v2::PROCS)),
-        }
+                .map(|root| root.join(if root == home { &own } else { &leaf }).join(v1::TASKS))
+                .collect(),
+            Kind::V2(unified) => vec![unified.root.join(&own).join(v2::PROCS)],
+        };
+        Ok(ExecHome { files })
+    }
+
+    /// Removes an executed program's own cgroup. Nobody may be in it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Cgroups::remove_container`].
+    pub fn remove_exec(&self, pod: &str, container: &str, name: &str) -> Result<()> {
+        files::remove_tree(&self.process_root().join(exec(pod, container, name)?))
     }
 
     /// The processes in a pod's or container's cgroup and below, by id, each once.
@@ -340,6 +374,7 @@ impl Cgroups {
             Members::Container(name) => vec![leaf(pod, name)?],
             // The creator first: it moves its children into the container, never back.
             Members::Incarnation(name) => vec![creator(pod, name)?, leaf(pod, name)?],
+            Members::Exec(container, name) => vec![exec(pod, container, name)?],
         };
         Ok(cgroups.into_iter().map(|cgroup| self.process_root().join(cgroup)).collect())
     }
@@ -357,6 +392,12 @@ fn leaf(pod: &str, name: &str) -> Result<PathBuf> {
         return Err(CgroupError::BadName { name: name.to_owned() });
     }
     Ok(Path::new(pod).join(name))
+}
+
+/// An executed program's cgroup below the hierarchy's root.
+fn exec(pod: &str, container: &str, name: &str) -> Result<PathBuf> {
+    check_component(name, name)?;
+    Ok(leaf(pod, container)?.join(name))
 }
 
 /// A creator's cgroup below the hierarchy's root.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::limits::{self, CgroupValues};
+use super::{CgroupValues, limits};
 use super::{CgroupError, MAKE, Result, files};
 use crate::devices::{DeviceRule, EVERY_DEVICE};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::limits::{self, CgroupValues};
+use super::{CgroupValues, limits};
 use super::{CgroupError, MAKE, Result, files};
 use crate::devices::{self, DeviceRule, EVERY_DEVICE};
 

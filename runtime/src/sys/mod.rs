@@ -4,5 +4,6 @@
 
 pub(crate) mod bpf;
 pub mod process;
+pub(crate) mod seccomp;
 pub(crate) mod shared_memory;
 pub(crate) mod splice;

@@ -1,0 +1,223 @@
+//! Containers: created by libcontainer in forked creators, started, killed and removed by us.
+//!
+//! The shim has one thread and never does the slow half itself. It forks a **creator** (no exec, no
+//! dynamic linking, nothing parsed again), which mounts the root filesystem, writes the OCI bundle
+//! and runs libcontainer with the container's init as *its sibling*: the init is the shim's own
+//! child, several creators run side by side, and what libcontainer changes in its own process (cwd,
+//! oom score, dumpable flag, descriptors of a failed create) ends with the creator.
+//!
+//! Starting is one connect to the waiting init's socket, and idempotent: a connection is refused if
+//! it was started before. libcontainer's own start, delete and state are not used; what is true of a
+//! container the shim knows from its journal and its pidfd.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, AsFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::sys::process::{Fork, fork};
+
+mod create;
+mod diagnosis;
+pub(crate) mod executor;
+
+pub use create::{CreateOrder, cgroup_name, machine_dir};
+
+/// What can go wrong with a container.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// A creator cannot be forked.
+    #[error("cannot fork a creator for container {container}")]
+    Fork {
+        /// Its name.
+        container: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The waiting init cannot be told to start.
+    #[error("cannot start container through {}", socket.display())]
+    Start {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The process cannot be watched.
+    #[error("cannot open a pidfd of process {pid}")]
+    Watch {
+        /// Its pid.
+        pid: i32,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A creator under way.
+#[derive(Debug)]
+pub struct Creator {
+    /// Its pid.
+    pub pid: i32,
+    /// Readable when it has sent its one message. Never wait for its end-of-file: the init that it
+    /// made holds the other end too.
+    pub message: OwnedFd,
+    /// Hangs up when the payload is executed, or holds a [`StartFailure`].
+    pub started: OwnedFd,
+}
+
+/// What a creator reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CreatorMessage {
+    /// The container's init waits to be started; it is a child of the shim.
+    Created {
+        /// Its pid.
+        pid: i32,
+    },
+    /// Nothing came of it.
+    Failed {
+        /// Kubernetes' reason: `CreateContainerConfigError` or `CreateContainerError`.
+        reason: String,
+        /// What was tried, on what, and every cause.
+        message: String,
+    },
+}
+
+/// What the init sends through the start pipe if it cannot execute its program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    /// What was tried, on what, and the cause.
+    pub message: String,
+    /// The errno of execve(2), if that is what failed.
+    pub errno: Option<i32>,
+}
+
+/// A message is one write(2) and one read(2): at most what a pipe takes in one piece (PIPE_BUF).
+const MESSAGE_MAX_BYTES: usize = 4096;
+
+/// Forks a creator for one incarnation.
+///
+/// # Errors
+/// [`ContainerError::Fork`].
+pub fn spawn_creator(order: &CreateOrder<'_>) -> Result<Creator, ContainerError> {
+    let failed = |source: io::Error| ContainerError::Fork {
+        container: order.container.name.clone(),
+        source,
+    };
+    let (message, message_end) = pipe().map_err(failed)?;
+    let (started, started_end) = pipe().map_err(failed)?;
+    let shim = rustix::process::getpid();
+    match fork().map_err(failed)? {
+        Fork::Parent(pid) => Ok(Creator { pid, message, started }),
+        Fork::Child => create::creator(order, shim, message_end, started_end),
+    }
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// Reads a creator's message; call it when `message` is readable.
+///
+/// # Errors
+/// The message is not one of ours.
+pub fn read_message(message: &OwnedFd) -> io::Result<CreatorMessage> {
+    Ok(serde_json::from_slice(&read_once(message.as_fd())?)?)
+}
+
+/// Reads what an init said of its start: `None` if it hung up, which means that its program runs
+/// (or that it was killed before; its pidfd tells).
+///
+/// # Errors
+/// The pipe cannot be read.
+pub fn read_start(started: &OwnedFd) -> io::Result<Option<StartFailure>> {
+    let bytes = read_once(started.as_fd())?;
+    if bytes.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&bytes)?)) }
+}
+
+fn read_once(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; MESSAGE_MAX_BYTES];
+    let n = File::from(fd.try_clone_to_owned()?).read(&mut buffer)?;
+    buffer.truncate(n);
+    Ok(buffer)
+}
+
+/// Tells a waiting init to execute its program. `true` if this call did it, `false` if it had been
+/// told before.
+///
+/// The socket's path may be longer than the 108 bytes of a socket address, so it is named through a
+/// descriptor of its directory.
+///
+/// # Errors
+/// [`ContainerError::Start`].
+pub fn start(machine: &std::path::Path, id: &str) -> Result<bool, ContainerError> {
+    let dir = machine.join(id);
+    let failed =
+        |source: io::Error| ContainerError::Start { socket: dir.join("notify.sock"), source };
+    let opened = File::open(&dir).map_err(failed)?;
+    match UnixStream::connect(format!("/proc/self/fd/{}/notify.sock", opened.as_raw_fd())) {
+        Ok(_) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => Ok(false),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// A process, held by its pidfd.
+#[derive(Debug)]
+pub struct Process {
+    /// Its pid in the host's namespace.
+    pub pid: i32,
+    /// The pidfd.
+    pub pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Takes hold of a process that has not been reaped.
+    ///
+    /// # Errors
+    /// [`ContainerError::Watch`].
+    pub fn open(pid: i32) -> Result<Process, ContainerError> {
+        let failed = |source: io::Error| ContainerError::Watch { pid, source };
+        let raw = Pid::from_raw(pid)
+            .ok_or_else(|| failed(io::Error::from_raw_os_error(libc::ESRCH)))?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|e| failed(e.into()))?;
+        Ok(Process { pid, pidfd })
+    }
+
+    /// The pidfd's inode: on pidfs (Linux ≥ 6.9) unique for the machine's life, so that a successor
+    /// can tell this process from a later one with its pid. 0 where all pidfds share one inode.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        const PIDFS_MAGIC: u64 = 0x5049_4446;
+        let on_pidfs = rustix::fs::fstatfs(&self.pidfd)
+            .is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(PIDFS_MAGIC));
+        if !on_pidfs {
+            return 0;
+        }
+        rustix::fs::fstat(&self.pidfd).map_or(0, |s| s.st_ino)
+    }
+
+    /// Sends a signal; a process that is gone is no error.
+    pub fn signal(&self, signal: Signal) {
+        // ESRCH: it is dead already, and that is what was wanted. EPERM cannot be: we are root.
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Whether the process has a handler for a signal (`SigCgt` of `/proc/<pid>/status`). Pid 1 of
+    /// a namespace never gets a signal that it does not handle (pid_namespaces(7)). `None` if it
+    /// cannot be told.
+    #[must_use]
+    pub fn handles(&self, signal: i32) -> Option<bool> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:"))?;
+        let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+        let bit = u32::try_from(signal).ok()?.checked_sub(1)?;
+        Some(mask.checked_shr(bit)? & 1 == 1)
+    }
+}

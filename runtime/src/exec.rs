@@ -1,0 +1,199 @@
+//! Runs one more program in a running container: exec probes now, hooks and `podshim exec` later.
+//!
+//! The program gets what the container's own process has: namespaces (through its pidfd), control
+//! group, user, groups, limits, oom score, environment, working directory, seccomp filter and
+//! capabilities. It also gets a control group of its own below the container's, so that all that it
+//! starts can be found and killed when its time is over.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bundles::oci::FinalProcess;
+use caps::CapSet;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{Gid, Uid};
+use oci_spec::runtime::PosixRlimitType;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::ExecHome;
+use crate::container::{Process, StartFailure, executor};
+use crate::seccomp::Filter;
+use crate::sys::process::{Fork, close_all_but, exit_now, fork, reset_signals};
+
+/// What is to be run, and where.
+#[derive(Debug)]
+pub struct ExecOrder<'a> {
+    /// The container's process.
+    pub init: &'a Process,
+    /// `process.json` of its bundle.
+    pub process_file: PathBuf,
+    /// The program and its arguments.
+    pub args: &'a [String],
+    /// The container's seccomp filter.
+    pub filter: Option<Arc<Filter>>,
+    /// The control groups that it enters.
+    pub home: &'a ExecHome,
+}
+
+/// An exec under way.
+#[derive(Debug)]
+pub struct Exec {
+    /// The helper that enters the container; it ends as soon as the program has been forked.
+    pub helper: i32,
+    /// Readable when the helper or the program has something to say: [`ExecMessage`]s, one a line.
+    pub message: OwnedFd,
+    /// The program's standard output and error.
+    pub output: OwnedFd,
+}
+
+/// What the helper and the forked program report before the program runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ExecMessage {
+    /// The program's pid in the host's namespace; it becomes a child of the shim.
+    Pid(i32),
+    /// It cannot be run.
+    Failed(StartFailure),
+}
+
+/// Forks the helper.
+///
+/// # Errors
+/// Those of pipe2(2) and fork(2).
+pub fn spawn(order: &ExecOrder<'_>) -> io::Result<Exec> {
+    let flags = rustix::pipe::PipeFlags::CLOEXEC;
+    let (message, message_end) = rustix::pipe::pipe_with(flags)?;
+    let (output, output_end) = rustix::pipe::pipe_with(flags)?;
+    rustix::io::ioctl_fionbio(&output, true)?;
+    rustix::io::ioctl_fionbio(&message, true)?;
+    match fork()? {
+        Fork::Parent(helper) => Ok(Exec { helper, message, output }),
+        Fork::Child => {
+            if let Err(failure) = enter(order, &message_end, &output_end) {
+                send(&message_end, &ExecMessage::Failed(failure));
+            }
+            exit_now(0)
+        }
+    }
+}
+
+/// Reads what has been reported so far; empty when there is nothing more to come.
+///
+/// # Errors
+/// The pipe cannot be read, or holds what is not ours.
+pub fn read_messages(message: &OwnedFd) -> io::Result<Vec<ExecMessage>> {
+    let mut buffer = [0; 8192];
+    let n = match rustix::io::read(message, &mut buffer) {
+        Ok(n) => n,
+        Err(rustix::io::Errno::AGAIN) => 0,
+        Err(e) => return Err(e.into()),
+    };
+    buffer[..n]
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).map_err(io::Error::from))
+        .collect()
+}
+
+fn send(pipe: &OwnedFd, message: &ExecMessage) {
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    // Nobody reads: the shim is gone, and the control group tells what is left.
+    let _ = rustix::io::write(pipe, &line);
+}
+
+fn step<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> StartFailure {
+    move |e| StartFailure { message: format!("cannot {what}: {e}"), errno: None }
+}
+
+/// In the helper: into the control groups and namespaces, then fork again, because a PID namespace
+/// is entered by one's children only.
+fn enter(
+    order: &ExecOrder<'_>,
+    message: &OwnedFd,
+    output: &OwnedFd,
+) -> Result<(), StartFailure> {
+    let pidfd = order.init.pidfd.as_raw_fd();
+    close_all_but(&[pidfd, message.as_raw_fd(), output.as_raw_fd()])
+        .map_err(step("close inherited descriptors"))?;
+    reset_signals().map_err(step("reset signals"))?;
+    let text = fs::read(&order.process_file).map_err(step("read the container's process"))?;
+    let mut process: FinalProcess =
+        serde_json::from_slice(&text).map_err(step("read the container's process"))?;
+    process.argv = order.args.to_vec();
+    redirect(output).map_err(step("redirect its output"))?;
+    fs::write("/proc/self/oom_score_adj", process.oom_score_adj.to_string())
+        .map_err(step("set its oom score"))?;
+    order.home.enter().map_err(step("enter the container's control group"))?;
+    let namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    setns(order.init.pidfd.as_fd(), namespaces).map_err(step("enter the container"))?;
+    match fork().map_err(step("fork in the container"))? {
+        Fork::Parent(pid) => {
+            send(message, &ExecMessage::Pid(pid));
+            Ok(())
+        }
+        Fork::Child => {
+            let failure = match become_program(&process, order.filter.as_deref()) {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            send(message, &ExecMessage::Failed(failure));
+            exit_now(128)
+        }
+    }
+}
+
+fn redirect(output: &OwnedFd) -> io::Result<()> {
+    let null = File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(output)?;
+    rustix::stdio::dup2_stderr(output)?;
+    Ok(())
+}
+
+/// In the forked program: the container's limits and identity, then the same last steps as the
+/// container's own process.
+fn become_program(
+    process: &FinalProcess,
+    filter: Option<&Filter>,
+) -> Result<std::convert::Infallible, StartFailure> {
+    rustix::process::setsid().map_err(step("begin a session"))?;
+    for limit in &process.rlimits {
+        let value =
+            rustix::process::Rlimit { current: Some(limit.soft), maximum: Some(limit.hard) };
+        rustix::process::setrlimit(resource(limit.kind)?, value)
+            .map_err(step("set a resource limit"))?;
+    }
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(process.umask));
+    nix::unistd::chdir(process.cwd.as_str()).map_err(step("enter the working directory"))?;
+    if process.no_new_privs {
+        rustix::thread::set_no_new_privs(true).map_err(step("set no_new_privs"))?;
+    }
+    // Capabilities must survive the change of user until the filter is loaded and their final sets
+    // are set; the kernel clears the effective ones all the same.
+    rustix::thread::set_keep_capabilities(true).map_err(step("keep capabilities"))?;
+    let groups: Vec<Gid> = process.additional_gids.iter().map(|g| Gid::from_raw(*g)).collect();
+    nix::unistd::setgroups(&groups).map_err(step("set its groups"))?;
+    let (uid, gid) = (Uid::from_raw(process.uid), Gid::from_raw(process.gid));
+    nix::unistd::setresgid(gid, gid, gid).map_err(step("set its group"))?;
+    nix::unistd::setresuid(uid, uid, uid).map_err(step("set its user"))?;
+    let permitted = caps::read(None, CapSet::Permitted).map_err(step("read capabilities"))?;
+    caps::set(None, CapSet::Effective, &permitted).map_err(step("set capabilities"))?;
+    executor::run(process, filter)
+}
+
+/// Open files are the only limit that podshim sets.
+fn resource(kind: PosixRlimitType) -> Result<rustix::process::Resource, StartFailure> {
+    match kind {
+        PosixRlimitType::RlimitNofile => Ok(rustix::process::Resource::Nofile),
+        other => Err(StartFailure { message: format!("cannot limit {other:?}"), errno: None }),
+    }
+}

@@ -1,0 +1,98 @@
+//! The pod's volumes and shared files, made in its own mount namespace.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use bundles::layout::PodDir;
+use bundles::volume::{EMPTY_DIR, EmptyDir, Medium};
+use rustix::mount::{MountFlags, mount};
+
+use crate::state_dir::make_dir;
+
+/// What can go wrong with a volume.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// A directory or file cannot be made.
+    #[error("cannot make {}", path.display())]
+    Make {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A tmpfs cannot be mounted.
+    #[error("cannot mount a tmpfs for volume {name:?} on {}", target.display())]
+    Tmpfs {
+        /// The volume.
+        name: String,
+        /// Where.
+        target: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn making<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> VolumeError {
+    let path = path.into();
+    move |e| VolumeError::Make { path, source: e.into() }
+}
+
+/// The default size of a pod's `/dev/shm`, which its containers share.
+const SHM_SIZE: &std::ffi::CStr = c"mode=1777,size=65536k";
+
+/// Makes `/dev/shm` of the pod.
+///
+/// # Errors
+/// [`VolumeError`].
+pub fn make_shm(dir: &PodDir) -> Result<(), VolumeError> {
+    let target = dir.shm();
+    make_dir(&target, 0o755).map_err(|e| making(&target)(io::Error::other(e)))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("shm", &target, "tmpfs", flags, SHM_SIZE).map_err(|e| VolumeError::Tmpfs {
+        name: "/dev/shm".into(),
+        target,
+        source: e.into(),
+    })
+}
+
+/// Makes one emptyDir: mode 0777 whatever the umask; `medium: Memory` is a tmpfs in the pod's mount
+/// namespace, limited to `sizeLimit` or the pod's memory limit, and not swapped where the kernel can
+/// promise that (Linux ≥ 6.4).
+///
+/// # Errors
+/// [`VolumeError`].
+pub fn make_empty_dir(dir: &PodDir, volume: &EmptyDir) -> Result<(), VolumeError> {
+    let target = dir.volume(EMPTY_DIR, &volume.name);
+    make_dir(&target, 0o755).map_err(|e| making(&target)(io::Error::other(e)))?;
+    if let Medium::Memory { size } = volume.medium {
+        mount_memory(&target, &volume.name, size)?;
+    }
+    fs::set_permissions(&target, Permissions::from_mode(volume.mode)).map_err(making(&target))
+}
+
+fn mount_memory(target: &Path, name: &str, size: u64) -> Result<(), VolumeError> {
+    let try_mount = |extra: &str| -> io::Result<()> {
+        let options = std::ffi::CString::new(format!("mode=777,size={size}{extra}"))?;
+        mount("tmpfs", target, "tmpfs", MountFlags::NODEV, Some(options.as_c_str()))?;
+        Ok(())
+    };
+    try_mount(",noswap").or_else(|_| try_mount("")).map_err(|source| VolumeError::Tmpfs {
+        name: name.to_owned(),
+        target: target.into(),
+        source,
+    })
+}
+
+/// Writes a file that all containers of the pod share (`hosts`, `hostname`, `resolv.conf`).
+///
+/// # Errors
+/// [`VolumeError::Make`].
+pub fn write_shared_file(dir: &PodDir, name: &str, text: &str) -> Result<(), VolumeError> {
+    let path = dir.shared_file(name);
+    fs::write(&path, text).map_err(making(&path))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(making(&path))
+}
