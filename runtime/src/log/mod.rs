@@ -16,8 +16,10 @@ pub mod format;
 mod lane;
 pub mod parse;
 pub mod pump;
+pub mod reader;
 mod record;
 
 pub use files::FileError;
 pub use format::Stream;
 pub use pump::{Flow, Pump, PumpError, Taken, Token};
+pub use reader::{Follower, Line, ReadError, Start};
