@@ -1,0 +1,133 @@
+//! What is wrong, where, and what to do: a problem and how it is shown.
+//!
+//! Shown in rustc's manner, by rustc's own renderer. Finding problems is everybody else's business.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use super::source::Source;
+
+/// Longer lines are shown in part: manifests in JSON may be one line.
+const MAX_LINE: usize = 400;
+/// What is shown of such a line to each side of the mark.
+const AROUND: usize = 60;
+
+/// Something wrong with, or doubtful in, a manifest. Its `Display` is one line,
+/// `file:line:column: path: message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub(super) source: Arc<Source>,
+    pub(super) span: Range<usize>,
+    pub(super) path: String,
+    pub(super) message: String,
+    pub(super) help: Option<String>,
+}
+
+impl Problem {
+    /// The name of the source: a path as it was given, or `<stdin>`.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source.name
+    }
+
+    /// The line, from 1.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        self.source.text[..self.span.start].matches('\n').count() + 1
+    }
+
+    /// The column in characters, from 1.
+    #[must_use]
+    pub fn column(&self) -> usize {
+        self.source.text[self.line_start()..self.span.start]
+            .trim_start_matches('\u{feff}')
+            .chars()
+            .count()
+            + 1
+    }
+
+    /// The field in Kubernetes' notation, `spec.containers[0].image`; empty if it is about no field.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is wrong; in the API server's words where it has any.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    fn line_start(&self) -> usize {
+        self.source.text[..self.span.start].rfind('\n').map_or(0, |at| at + 1)
+    }
+
+    fn title(&self) -> String {
+        if self.path.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.path, self.message)
+        }
+    }
+
+    pub(super) fn render(&self, level: Level<'_>, renderer: &Renderer) -> String {
+        let (excerpt, mark) = self.excerpt();
+        let title = self.title();
+        let mut group: Group<'_> = level
+            .primary_title(title.as_str())
+            .element(
+                Origin::path(self.source.name.as_str())
+                    .line(self.line())
+                    .char_column(self.column()),
+            )
+            .element(
+                Snippet::source(excerpt)
+                    .line_start(self.line())
+                    .annotation(AnnotationKind::Primary.span(mark)),
+            );
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        renderer.render(&[group])
+    }
+
+    /// The line that is marked, or the part of it around the mark, and the mark within.
+    fn excerpt(&self) -> (&str, Range<usize>) {
+        let text = &self.source.text;
+        let start = self.line_start();
+        let start = if text[start..].starts_with('\u{feff}') { start + 3 } else { start };
+        let rest = text.get(start..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default();
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let from = self.span.start.saturating_sub(start).min(line.len());
+        let to = self.span.end.saturating_sub(start).clamp(from, line.len());
+        if line.len() <= MAX_LINE {
+            return (line, from..to);
+        }
+        let first = floor(line, from.saturating_sub(AROUND));
+        let last = floor(line, (to.min(from + AROUND) + AROUND).min(line.len()));
+        (&line[first..last], from - first..to.min(last) - first)
+    }
+}
+
+fn floor(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.source(), self.line(), self.column(), self.title())
+    }
+}

@@ -1,0 +1,454 @@
+//! The table itself: one row a field, by type.
+//!
+//! A type is listed if a field that is acted on leads to it; a test holds the table against the
+//! schema. What is below a field that is ignored, warned of or refused shares its verdict.
+
+/// What is done with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does what Kubernetes says, or what is within it is judged by its own rows.
+    Acted,
+    /// Leaving it out changes nothing on a single host.
+    Ignored,
+    /// It has no effect, and somebody may count on it: named in a warning.
+    Warned,
+    /// Leaving it out would change the pod's meaning: an error.
+    Refused,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The field's name.
+    pub name: &'static str,
+    /// What is done with it.
+    pub verdict: Verdict,
+    /// Values that need nothing to be done; written as in YAML.
+    pub fine: &'static [&'static str],
+    /// Whether also `false` and what is empty mean something.
+    pub any_value: bool,
+    /// What is missing, for the message.
+    pub why: &'static str,
+}
+
+/// The rows of a type.
+#[derive(Clone, Copy, Debug)]
+pub struct Type {
+    /// The name in Kubernetes' OpenAPI.
+    pub name: &'static str,
+    /// Its fields.
+    pub fields: &'static [Field],
+}
+
+const fn row(name: &'static str, verdict: Verdict, why: &'static str) -> Field {
+    Field { name, verdict, fine: &[], any_value: false, why }
+}
+
+const fn acted(name: &'static str) -> Field {
+    row(name, Verdict::Acted, "")
+}
+
+const fn ignored(name: &'static str) -> Field {
+    row(name, Verdict::Ignored, "")
+}
+
+const fn warned(name: &'static str, why: &'static str) -> Field {
+    row(name, Verdict::Warned, why)
+}
+
+const fn refused(name: &'static str, why: &'static str) -> Field {
+    row(name, Verdict::Refused, why)
+}
+
+impl Field {
+    const fn unless(self, fine: &'static [&'static str]) -> Field {
+        Field { fine, ..self }
+    }
+
+    const fn any_value(self) -> Field {
+        Field { any_value: true, ..self }
+    }
+}
+
+const NO_SUCH_VOLUME: &str = "of volumes only emptyDir is there";
+const NO_SUCH_PROBE: &str = "a startup probe can only exec a command; it would never succeed";
+const NO_SUCH_ENV: &str = "environment variables can only have a `value` or a `fieldRef`";
+const NO_SELINUX: &str = "SELinux labels are not set";
+const NO_WINDOWS: &str = "there are no Windows containers";
+const ONE_NODE: &str = "there is only this host, and the pod runs on it";
+const NO_ROLLOUT: &str = "a run of a Deployment has no rollout";
+
+/// Everything.
+pub const TABLE: &[Type] = &[
+    Type {
+        name: "io.k8s.api.core.v1.Pod",
+        fields: &[
+            acted("apiVersion"),
+            acted("kind"),
+            acted("metadata"),
+            acted("spec"),
+            ignored("status"),
+        ],
+    },
+    Type {
+        name: "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
+        fields: &[
+            acted("annotations"),
+            ignored("creationTimestamp"),
+            ignored("deletionGracePeriodSeconds"),
+            ignored("deletionTimestamp"),
+            ignored("finalizers"),
+            acted("generateName"),
+            ignored("generation"),
+            acted("labels"),
+            ignored("managedFields"),
+            acted("name"),
+            acted("namespace"),
+            ignored("ownerReferences"),
+            ignored("resourceVersion"),
+            ignored("selfLink"),
+            acted("uid"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.PodSpec",
+        fields: &[
+            acted("activeDeadlineSeconds"),
+            warned("affinity", ONE_NODE),
+            ignored("automountServiceAccountToken"),
+            acted("containers"),
+            refused("dnsConfig", "containers resolve names as the host does"),
+            refused("dnsPolicy", "containers resolve names as the host does").unless(&[
+                "ClusterFirst",
+                "ClusterFirstWithHostNet",
+                "Default",
+            ]),
+            ignored("enableServiceLinks"),
+            refused("ephemeralContainers", "they can only be added to a pod that runs"),
+            ignored("evictionResponders"),
+            refused("hostAliases", "no entries are added to /etc/hosts"),
+            refused("hostIPC", "pods have an IPC namespace of their own"),
+            acted("hostNetwork"),
+            refused("hostPID", "containers have a process namespace of their own"),
+            refused("hostUsers", "pods have no user namespace of their own")
+                .any_value()
+                .unless(&["true"]),
+            acted("hostname"),
+            refused("hostnameOverride", "the hostname is `hostname` or the pod's name"),
+            warned(
+                "imagePullSecrets",
+                "credentials are those of the host's docker or podman login",
+            ),
+            acted("initContainers"),
+            ignored("nodeName"),
+            warned("nodeSelector", ONE_NODE),
+            acted("os"),
+            warned("overhead", "limits are those of the containers"),
+            ignored("preemptionPolicy"),
+            ignored("priority"),
+            ignored("priorityClassName"),
+            warned("readinessGates", "nobody here sets such conditions"),
+            refused("resourceClaims", "devices are not given to containers"),
+            warned("resources", "limits are those of the containers"),
+            acted("restartPolicy"),
+            refused("runtimeClassName", "there is one runtime"),
+            ignored("schedulerName"),
+            refused("schedulingGates", "nobody here opens a gate, and the pod would start"),
+            ignored("schedulingGroup"),
+            acted("securityContext"),
+            ignored("serviceAccount"),
+            ignored("serviceAccountName"),
+            refused("setHostnameAsFQDN", "the hostname is the short one"),
+            refused("shareProcessNamespace", "containers have a process namespace of their own"),
+            warned("subdomain", "the pod has no domain name"),
+            acted("terminationGracePeriodSeconds"),
+            ignored("tolerations"),
+            ignored("topologySpreadConstraints"),
+            acted("volumes"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.PodOS",
+        fields: &[refused("name", "there are only Linux containers").unless(&["linux"])],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.Volume",
+        fields: &[
+            refused("awsElasticBlockStore", NO_SUCH_VOLUME).any_value(),
+            refused("azureDisk", NO_SUCH_VOLUME).any_value(),
+            refused("azureFile", NO_SUCH_VOLUME).any_value(),
+            refused("cephfs", NO_SUCH_VOLUME).any_value(),
+            refused("cinder", NO_SUCH_VOLUME).any_value(),
+            refused("configMap", NO_SUCH_VOLUME).any_value(),
+            refused("csi", NO_SUCH_VOLUME).any_value(),
+            refused("downwardAPI", NO_SUCH_VOLUME).any_value(),
+            acted("emptyDir"),
+            refused("ephemeral", NO_SUCH_VOLUME).any_value(),
+            refused("fc", NO_SUCH_VOLUME).any_value(),
+            refused("flexVolume", NO_SUCH_VOLUME).any_value(),
+            refused("flocker", NO_SUCH_VOLUME).any_value(),
+            refused("gcePersistentDisk", NO_SUCH_VOLUME).any_value(),
+            refused("gitRepo", NO_SUCH_VOLUME).any_value(),
+            refused("glusterfs", NO_SUCH_VOLUME).any_value(),
+            refused("hostPath", NO_SUCH_VOLUME).any_value(),
+            refused("image", NO_SUCH_VOLUME).any_value(),
+            refused("iscsi", NO_SUCH_VOLUME).any_value(),
+            acted("name"),
+            refused("nfs", NO_SUCH_VOLUME).any_value(),
+            refused("persistentVolumeClaim", NO_SUCH_VOLUME).any_value(),
+            refused("photonPersistentDisk", NO_SUCH_VOLUME).any_value(),
+            refused("portworxVolume", NO_SUCH_VOLUME).any_value(),
+            refused("projected", NO_SUCH_VOLUME).any_value(),
+            refused("quobyte", NO_SUCH_VOLUME).any_value(),
+            refused("rbd", NO_SUCH_VOLUME).any_value(),
+            refused("scaleIO", NO_SUCH_VOLUME).any_value(),
+            refused("secret", NO_SUCH_VOLUME).any_value(),
+            refused("storageos", NO_SUCH_VOLUME).any_value(),
+            refused("vsphereVolume", NO_SUCH_VOLUME).any_value(),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.EmptyDirVolumeSource",
+        fields: &[
+            refused("medium", "an emptyDir is on disk or, with `Memory`, a tmpfs")
+                .unless(&["Memory"]),
+            refused("mode", "an emptyDir may be used by everybody (mode 0777)"),
+            acted("sizeLimit"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.Container",
+        fields: &[
+            acted("args"),
+            acted("command"),
+            acted("env"),
+            refused("envFrom", NO_SUCH_ENV),
+            acted("image"),
+            acted("imagePullPolicy"),
+            acted("lifecycle"),
+            warned("livenessProbe", "the container is not probed once it has started"),
+            acted("name"),
+            acted("ports"),
+            warned("readinessProbe", "the container is not probed once it has started"),
+            ignored("resizePolicy"),
+            acted("resources"),
+            acted("restartPolicy"),
+            refused("restartPolicyRules", "containers follow the pod's restartPolicy"),
+            acted("securityContext"),
+            acted("startupProbe"),
+            warned("stdin", "containers have no standard input"),
+            warned("stdinOnce", "containers have no standard input"),
+            warned("terminationMessagePath", "no message is read when the container ends")
+                .unless(&["/dev/termination-log"]),
+            warned("terminationMessagePolicy", "no message is read when the container ends")
+                .unless(&["File"]),
+            warned("tty", "containers have no terminal"),
+            refused("volumeDevices", "block devices are not given to containers"),
+            acted("volumeMounts"),
+            acted("workingDir"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ContainerPort",
+        fields: &[
+            ignored("containerPort"),
+            ignored("hostIP"),
+            acted("hostPort"),
+            ignored("name"),
+            ignored("protocol"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.EnvVar",
+        fields: &[acted("name"), acted("value"), acted("valueFrom")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.EnvVarSource",
+        fields: &[
+            refused("configMapKeyRef", NO_SUCH_ENV).any_value(),
+            acted("fieldRef"),
+            refused("fileKeyRef", NO_SUCH_ENV).any_value(),
+            refused("resourceFieldRef", NO_SUCH_ENV).any_value(),
+            refused("secretKeyRef", NO_SUCH_ENV).any_value(),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ObjectFieldSelector",
+        fields: &[acted("apiVersion"), acted("fieldPath")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ResourceRequirements",
+        fields: &[
+            refused("claims", "devices are not given to containers"),
+            acted("limits"),
+            acted("requests"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.VolumeMount",
+        fields: &[
+            refused("bindMountOptions", "mounts have only the option `readOnly`"),
+            acted("mountPath"),
+            refused("mountPropagation", "mounts are private to the container").unless(&["None"]),
+            acted("name"),
+            acted("readOnly"),
+            refused("recursiveReadOnly", "only the volume's own mount is made read-only")
+                .unless(&["Disabled", "IfPossible"]),
+            refused("subPath", "volumes are mounted whole"),
+            refused("subPathExpr", "volumes are mounted whole"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.Lifecycle",
+        fields: &[
+            refused("postStart", "no hook is run, and what waits for it would start").any_value(),
+            warned("preStop", "no hook is run: the container gets its stop signal at once"),
+            refused("stopSignal", "containers are stopped by SIGTERM or their image's signal"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.Probe",
+        fields: &[
+            acted("exec"),
+            acted("failureThreshold"),
+            refused("grpc", NO_SUCH_PROBE).any_value(),
+            refused("httpGet", NO_SUCH_PROBE).any_value(),
+            acted("initialDelaySeconds"),
+            acted("periodSeconds"),
+            acted("successThreshold"),
+            refused("tcpSocket", NO_SUCH_PROBE).any_value(),
+            acted("terminationGracePeriodSeconds"),
+            acted("timeoutSeconds"),
+        ],
+    },
+    Type { name: "io.k8s.api.core.v1.ExecAction", fields: &[acted("command")] },
+    Type {
+        name: "io.k8s.api.core.v1.SecurityContext",
+        fields: &[
+            acted("allowPrivilegeEscalation"),
+            acted("appArmorProfile"),
+            acted("capabilities"),
+            refused("privileged", "containers do not get the host's devices"),
+            refused("procMount", "/proc is always masked").unless(&["Default"]),
+            acted("readOnlyRootFilesystem"),
+            acted("runAsGroup"),
+            acted("runAsNonRoot"),
+            acted("runAsUser"),
+            refused("seLinuxOptions", NO_SELINUX),
+            acted("seccompProfile"),
+            warned("windowsOptions", NO_WINDOWS),
+        ],
+    },
+    Type { name: "io.k8s.api.core.v1.Capabilities", fields: &[acted("add"), acted("drop")] },
+    Type {
+        name: "io.k8s.api.core.v1.SeccompProfile",
+        fields: &[
+            refused("localhostProfile", "seccomp profiles are not read from files"),
+            refused("type", "seccomp profiles are not read from files")
+                .unless(&["RuntimeDefault", "Unconfined"]),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.AppArmorProfile",
+        fields: &[
+            refused("localhostProfile", "AppArmor profiles are not loaded"),
+            refused("type", "AppArmor profiles are not loaded")
+                .unless(&["RuntimeDefault", "Unconfined"]),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.PodSecurityContext",
+        fields: &[
+            acted("appArmorProfile"),
+            refused("fsGroup", "the owner of volumes is not changed"),
+            ignored("fsGroupChangePolicy"),
+            acted("runAsGroup"),
+            acted("runAsNonRoot"),
+            acted("runAsUser"),
+            ignored("seLinuxChangePolicy"),
+            refused("seLinuxOptions", NO_SELINUX),
+            acted("seccompProfile"),
+            acted("supplementalGroups"),
+            refused("supplementalGroupsPolicy", "groups are merged with those of the image")
+                .unless(&["Merge"]),
+            refused("sysctls", "the pod's kernel parameters are the defaults"),
+            warned("windowsOptions", NO_WINDOWS),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.PodTemplateSpec",
+        fields: &[acted("metadata"), acted("spec")],
+    },
+    Type {
+        name: "io.k8s.api.apps.v1.Deployment",
+        fields: &[
+            acted("apiVersion"),
+            acted("kind"),
+            acted("metadata"),
+            acted("spec"),
+            ignored("status"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.apps.v1.DeploymentSpec",
+        fields: &[
+            warned("minReadySeconds", NO_ROLLOUT).unless(&["0"]),
+            refused("paused", "a Deployment starts its pods at once"),
+            warned("progressDeadlineSeconds", NO_ROLLOUT).unless(&["600"]),
+            acted("replicas"),
+            warned("revisionHistoryLimit", NO_ROLLOUT).unless(&["10"]),
+            acted("selector"),
+            acted("strategy"),
+            acted("template"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.apps.v1.DeploymentStrategy",
+        fields: &[
+            warned("rollingUpdate", NO_ROLLOUT),
+            warned("type", NO_ROLLOUT).unless(&["RollingUpdate"]),
+        ],
+    },
+    Type {
+        name: "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector",
+        fields: &[acted("matchExpressions"), acted("matchLabels")],
+    },
+    Type {
+        name: "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement",
+        fields: &[acted("key"), acted("operator"), acted("values")],
+    },
+    Type {
+        name: "io.k8s.api.batch.v1.Job",
+        fields: &[
+            acted("apiVersion"),
+            acted("kind"),
+            acted("metadata"),
+            acted("spec"),
+            ignored("status"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.batch.v1.JobSpec",
+        fields: &[
+            acted("activeDeadlineSeconds"),
+            acted("backoffLimit"),
+            refused("backoffLimitPerIndex", "pods of a Job have no index").any_value(),
+            refused("completionMode", "pods of a Job have no index").unless(&["NonIndexed"]),
+            acted("completions"),
+            refused("managedBy", "there is one controller of Jobs")
+                .unless(&["kubernetes.io/job-controller"]),
+            refused("manualSelector", "a Job finds its pods by itself"),
+            refused("maxFailedIndexes", "pods of a Job have no index").any_value(),
+            acted("parallelism"),
+            refused("podFailurePolicy", "every failed pod counts against backoffLimit"),
+            warned("podReplacementPolicy", "pods that are being deleted are not waited for")
+                .unless(&["TerminatingOrFailed"]),
+            ignored("scheduling"),
+            refused("selector", "a Job finds its pods by itself"),
+            refused("successPolicy", "a Job is complete when its completions are reached"),
+            refused("suspend", "a Job starts its pods at once"),
+            acted("template"),
+            warned("ttlSecondsAfterFinished", "a Job is removed when its run ends"),
+        ],
+    },
+];

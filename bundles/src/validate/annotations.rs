@@ -1,0 +1,59 @@
+//! podshim's own annotations, `podshim.dev/*`.
+//!
+//! Their prefix is ours, so a name that is not known is a mistake and no other program's business.
+
+use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::Errors;
+use crate::manifest::span::Path;
+use crate::schema::nearest;
+
+const PREFIX: &str = "podshim.dev/";
+/// Names sidecars and mains, separated by commas, whose next incarnation is created ahead.
+const STANDBY: &str = "podshim.dev/standby";
+const KNOWN: [&str; 1] = [STANDBY];
+
+/// The annotations of a pod or of a template of pods.
+pub fn on_pod(metadata: &ObjectMeta, spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    for (key, value) in ours(metadata) {
+        let path = path.field("annotations").key(key);
+        if key == STANDBY {
+            standby(value, spec, &path, errors);
+        } else {
+            let known = format!("known is {}", KNOWN.join(", "));
+            let help = nearest(key, KNOWN).map_or(known, |near| format!("did you mean {near}?"));
+            errors.forbidden(path, "unknown annotation of podshim").help = Some(help);
+        }
+    }
+}
+
+/// The annotations of a Deployment or Job itself, where ours mean nothing.
+pub fn on_workload(metadata: &ObjectMeta, path: &Path, errors: &mut Errors) {
+    for (key, _) in ours(metadata) {
+        let path = path.field("annotations").key(key);
+        errors.forbidden(path, "annotations of podshim are about pods").help =
+            Some("write it under spec.template.metadata.annotations".into());
+    }
+}
+
+fn ours(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
+    metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX))
+}
+
+fn standby(value: &str, spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    let inits = spec.init_containers.iter().flatten();
+    let sidecars = inits.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let candidates: Vec<&str> =
+        sidecars.chain(&spec.containers).map(|container| container.name.as_str()).collect();
+    for name in value.split(',').map(str::trim) {
+        if candidates.contains(&name) {
+            continue;
+        }
+        let help = match nearest(name, candidates.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("the pod's sidecars and mains are: {}", candidates.join(", ")),
+        };
+        errors.not_found(path.clone(), name).help = Some(help);
+    }
+}

@@ -1,0 +1,109 @@
+//! Probes and lifecycle hooks.
+
+use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe};
+
+use super::Errors;
+use crate::manifest::span::Path;
+
+/// The probes and hooks of a main or a sidecar. `grace` is the pod's, in seconds.
+pub fn of(container: &Container, grace: i64, path: &Path, errors: &mut Errors) {
+    for (name, probe) in [
+        ("startupProbe", &container.startup_probe),
+        ("livenessProbe", &container.liveness_probe),
+        ("readinessProbe", &container.readiness_probe),
+    ] {
+        if let Some(probe) = probe {
+            probe_rules(name, probe, &path.field(name), errors);
+        }
+    }
+    let Some(lifecycle) = &container.lifecycle else { return };
+    let path = path.field("lifecycle");
+    for (name, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
+        if let Some(hook) = hook {
+            hook_rules(hook, grace, &path.field(name), errors);
+        }
+    }
+}
+
+fn probe_rules(name: &str, probe: &Probe, path: &Path, errors: &mut Errors) {
+    let handlers = [
+        ("exec", probe.exec.is_some()),
+        ("httpGet", probe.http_get.is_some()),
+        ("tcpSocket", probe.tcp_socket.is_some()),
+        ("grpc", probe.grpc.is_some()),
+    ];
+    one_handler(&handlers, path, errors);
+    exec(probe.exec.as_ref(), path, errors);
+    http(probe.http_get.as_ref(), path, errors);
+    for (field, value) in [
+        ("initialDelaySeconds", probe.initial_delay_seconds),
+        ("timeoutSeconds", probe.timeout_seconds),
+        ("periodSeconds", probe.period_seconds),
+        ("successThreshold", probe.success_threshold),
+        ("failureThreshold", probe.failure_threshold),
+    ] {
+        errors.not_negative(path.field(field), value);
+    }
+    let successes = probe.success_threshold.unwrap_or(1);
+    if name != "readinessProbe" && successes > 1 {
+        errors.invalid_plain(path.field("successThreshold"), successes, "must be 1");
+    }
+    if let Some(grace) = probe.termination_grace_period_seconds {
+        let path = path.field("terminationGracePeriodSeconds");
+        if name == "readinessProbe" {
+            errors.invalid_plain(path, grace, "must not be set for readinessProbes");
+        } else if grace <= 0 {
+            errors.invalid_plain(path, grace, "must be greater than 0");
+        }
+    }
+}
+
+fn hook_rules(hook: &LifecycleHandler, grace: i64, path: &Path, errors: &mut Errors) {
+    let handlers = [
+        ("exec", hook.exec.is_some()),
+        ("httpGet", hook.http_get.is_some()),
+        ("tcpSocket", hook.tcp_socket.is_some()),
+        ("sleep", hook.sleep.is_some()),
+    ];
+    one_handler(&handlers, path, errors);
+    exec(hook.exec.as_ref(), path, errors);
+    http(hook.http_get.as_ref(), path, errors);
+    if let Some(sleep) = &hook.sleep
+        && !(0..=grace).contains(&sleep.seconds)
+    {
+        let detail =
+            format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        errors.invalid_plain(path.field("sleep"), sleep.seconds, detail);
+    }
+}
+
+fn one_handler(handlers: &[(&str, bool)], path: &Path, errors: &mut Errors) {
+    let mut set = handlers.iter().filter(|(_, set)| *set);
+    if set.next().is_none() {
+        errors.required_because(path.clone(), "must specify a handler type");
+    }
+    for (name, _) in set {
+        errors.forbidden(path.field(name), "may not specify more than 1 handler type");
+    }
+}
+
+fn exec(action: Option<&ExecAction>, path: &Path, errors: &mut Errors) {
+    if action.is_some_and(|action| action.command.as_ref().is_none_or(Vec::is_empty)) {
+        errors.required(path.field("exec.command"));
+    }
+}
+
+fn http(action: Option<&HTTPGetAction>, path: &Path, errors: &mut Errors) {
+    let Some(action) = action else { return };
+    let path = path.field("httpGet");
+    if let Some(scheme) = action.scheme.as_deref().filter(|scheme| !scheme.is_empty()) {
+        errors.one_of(path.field("scheme"), scheme, &["HTTP", "HTTPS"]);
+    }
+    for (i, header) in action.http_headers.iter().flatten().enumerate() {
+        let name = &header.name;
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            let detail = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+            errors.invalid(path.field("httpHeaders").index(i).field("name"), name, detail);
+        }
+    }
+}

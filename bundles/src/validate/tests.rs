@@ -1,0 +1,1 @@
+//! One row a rule: what is added to a good object, and what is said about it.
