@@ -54,6 +54,12 @@ impl Layout {
         self.state.join("names")
     }
 
+    /// One file for each job and deployment of a living `podshim run`.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        self.state.join("objects")
+    }
+
     /// The link that takes a pod's name.
     #[must_use]
     pub fn name(&self, namespace: &str, name: &str) -> PathBuf {

@@ -24,3 +24,4 @@ mod supported;
 pub mod user;
 mod validate;
 pub mod volume;
+pub mod yaml;

@@ -9,19 +9,17 @@
 //!
 //! Makes no directory and reads no file. Sysctls are the sandbox's, not a container's.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use oci_spec::runtime::{
-    Linux, LinuxCapabilities, LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids,
-    LinuxResources, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, Root, Spec, User,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::capability::CapSet;
-use crate::devices;
 use crate::downward::Downward;
 use crate::env::{self, EnvError};
 use crate::host::Host;
@@ -30,7 +28,7 @@ use crate::layout::PodDir;
 use crate::mounts::{self, MountError};
 use crate::process::{self, ProcessError};
 use crate::quantity::QuantityError;
-use crate::resources::{self, CgroupValues};
+use crate::resources;
 use crate::security::{self, Seccomp, Security, SecurityError};
 use crate::user::{self, Files, Identity, UserError};
 use crate::volume::{self, VolumeError};
@@ -386,12 +384,13 @@ impl Rlimit {
 }
 
 fn linux(input: &ContainerInput<'_>, security: &Security) -> Result<Linux, ConfigError> {
-    let values = resources::container_resources(input.container)?;
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(namespaces(input)))
         .set_cgroups_path(Some(input.cgroup_path.into()))
-        .set_resources(Some(oci_resources(&values, input.cgroup, input.host)))
+        // podshim writes the limits and the device list into the leaf itself; whoever creates the
+        // container is to attach to it and nothing else.
+        .set_resources(None)
         .set_masked_paths(Some(security.masked_paths.clone()))
         .set_readonly_paths(Some(security.readonly_paths.clone()))
         .set_seccomp(None);
@@ -422,44 +421,6 @@ fn namespaces(input: &ContainerInput<'_>) -> Vec<LinuxNamespace> {
         list.push(namespace(LinuxNamespaceType::Cgroup, None));
     }
     list
-}
-
-fn oci_resources(values: &CgroupValues, version: CgroupVersion, host: &Host) -> LinuxResources {
-    let mut cpu = LinuxCpu::default();
-    cpu.set_shares(Some(values.cpu_shares));
-    if let Some(quota) = values.cpu_quota_us {
-        cpu.set_quota(Some(quota)).set_period(Some(values.cpu_period_us));
-    }
-    let mut resources = LinuxResources::default();
-    resources.set_devices(Some(devices::to_oci(devices::DEFAULT))).set_cpu(Some(cpu));
-    if let Some(limit) = values.memory_limit_bytes {
-        let mut memory = LinuxMemory::default();
-        memory.set_limit(Some(limit));
-        if version == CgroupVersion::V1 && host.swap_accounting {
-            // Memory and swap together: no swap.
-            memory.set_swap(Some(limit));
-        }
-        resources.set_memory(Some(memory));
-    }
-    if let Some(max) = values.pids_max {
-        let mut pids = LinuxPids::default();
-        pids.set_limit(max);
-        resources.set_pids(Some(pids));
-    }
-    if version == CgroupVersion::V2 {
-        resources.set_unified(Some(unified(host)));
-    }
-    resources
-}
-
-/// What the other fields have no word for. A container dies whole when it runs out of memory, and
-/// does not swap, both as under a kubelet.
-fn unified(host: &Host) -> HashMap<String, String> {
-    let mut files = HashMap::from([("memory.oom.group".to_string(), "1".to_string())]);
-    if host.swap_accounting {
-        files.insert("memory.swap.max".into(), "0".into());
-    }
-    files
 }
 
 /// A configuration as JSON whose text is the same whenever the configuration is: the sets of

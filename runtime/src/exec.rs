@@ -111,11 +111,7 @@ fn step<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> StartFailure 
 
 /// In the helper: into the control groups and namespaces, then fork again, because a PID namespace
 /// is entered by one's children only.
-fn enter(
-    order: &ExecOrder<'_>,
-    message: &OwnedFd,
-    output: &OwnedFd,
-) -> Result<(), StartFailure> {
+fn enter(order: &ExecOrder<'_>, message: &OwnedFd, output: &OwnedFd) -> Result<(), StartFailure> {
     let pidfd = order.init.pidfd.as_raw_fd();
     close_all_but(&[pidfd, message.as_raw_fd(), output.as_raw_fd()])
         .map_err(step("close inherited descriptors"))?;

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod container;
 pub mod devices;
+pub mod diagnostics;
 pub mod exec;
 pub mod host;
 pub mod journal;

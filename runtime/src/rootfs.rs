@@ -115,7 +115,9 @@ pub fn mount_overlay(layers: &[PathBuf], scratch: &Path, target: &Path) -> Resul
         Ok(())
     };
     overlay(&format!("{options},volatile"))
-        .or_else(|e| if e.raw_os_error() == Some(libc::EINVAL) { overlay(&options) } else { Err(e) })
+        .or_else(
+            |e| if e.raw_os_error() == Some(libc::EINVAL) { overlay(&options) } else { Err(e) },
+        )
         .map_err(|source| RootfsError::Overlay {
             layers: layers.len(),
             target: target.into(),
@@ -194,8 +196,10 @@ impl Root {
     /// [`RootfsError::NotADirectory`] of `/etc`; [`RootfsError::Read`].
     pub fn require_file_in_etc(&self, name: &str) -> Result<()> {
         let etc = self.require_directory("etc")?;
-        let failed =
-            |e: rustix::io::Errno| RootfsError::Read { path: format!("etc/{name}"), source: e.into() };
+        let failed = |e: rustix::io::Errno| RootfsError::Read {
+            path: format!("etc/{name}"),
+            source: e.into(),
+        };
         match statat(&etc, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => {
                 return Ok(());

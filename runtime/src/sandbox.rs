@@ -110,11 +110,23 @@ pub struct Sandbox {
 /// Makes the pod's mount namespace, pins it, enters it, and makes the others in it.
 ///
 /// # Errors
-/// [`SandboxError`]. What was made so far goes with [`scrap`] and this process's end.
+/// [`SandboxError`]. What was made so far is removed.
 pub fn make(dir: &PodDir, wanted: &Wanted) -> Result<Sandbox> {
     let host = open_namespace("mnt")?;
+    let sandbox = Sandbox { host, pin: dir.pin.clone() };
+    match fill(dir, wanted, &sandbox.host) {
+        Ok(()) => Ok(sandbox),
+        Err(e) => {
+            // Out of it again, so that what was mounted goes with it. The first error says more.
+            let _ = sandbox.remove();
+            Err(e)
+        }
+    }
+}
+
+fn fill(dir: &PodDir, wanted: &Wanted, host: &OwnedFd) -> Result<()> {
     File::create(&dir.pin).map_err(making(&dir.pin))?;
-    let pod = pinned_mount_namespace(&host, &dir.pin)?;
+    let pod = pinned_mount_namespace(host, &dir.pin)?;
     setns(&pod, CloneFlags::CLONE_NEWNS)
         .map_err(namespace("enter", "the pod's mount namespace"))?;
     let mounts = dir.mounts();
@@ -125,11 +137,10 @@ pub fn make(dir: &PodDir, wanted: &Wanted) -> Result<Sandbox> {
     made(&mounts, 0o755)?;
     mount("podshim", &mounts, "tmpfs", MountFlags::NOSUID, c"mode=755")
         .map_err(mounting("a tmpfs", &mounts))?;
-    made(&dir.namespace("."), 0o700)?;
+    made(&dir.dir.join("ns"), 0o700)?;
     made(&mounts.join("etc"), 0o755)?;
     made(&mounts.join("rootfs"), 0o755)?;
-    make_other_namespaces(dir, wanted)?;
-    Ok(Sandbox { host, pin: dir.pin.clone() })
+    make_other_namespaces(dir, wanted)
 }
 
 /// Unshare, go *back* to the host's mount namespace for one bind, and in again: no helper process.

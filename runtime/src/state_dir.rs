@@ -71,7 +71,7 @@ pub fn enter(layout: &Layout, _held: &RootLock) -> Result<(), StateDirError> {
     }
     mount_change(&layout.state, MountPropagationFlags::PRIVATE)
         .map_err(failed("make private", &layout.state))?;
-    for dir in [layout.pods(), layout.pins(), layout.names()] {
+    for dir in [layout.pods(), layout.pins(), layout.names(), layout.objects()] {
         make_dir(&dir, 0o700)?;
     }
     Ok(())
@@ -82,7 +82,8 @@ pub fn enter(layout: &Layout, _held: &RootLock) -> Result<(), StateDirError> {
 /// # Errors
 /// The table of mounts cannot be read, or the unmount fails for another reason than use.
 pub fn leave_if_last(layout: &Layout, _held: &RootLock) -> Result<bool, StateDirError> {
-    if !is_mounted(&layout.state)? || !is_empty(&layout.pods()) || !is_empty(&layout.pins()) {
+    let users = [layout.pods(), layout.pins(), layout.objects()];
+    if !is_mounted(&layout.state)? || !users.iter().all(|dir| is_empty(dir)) {
         return Ok(false);
     }
     match unmount(&layout.state, UnmountFlags::NOFOLLOW) {

@@ -1,2 +1,17 @@
-//! Placeholder.
-fn main() {}
+//! podshim: runs Kubernetes pod manifests with native sidecars on a bare Linux host.
+//!
+//! One binary, two processes: the command line (`podshim run` is also the controller of its jobs
+//! and deployments for as long as it runs) and, started by it once a pod, the shim that *is* the
+//! pod.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod pod;
+mod protocol;
+mod run;
+
+#[expect(clippy::exit, reason = "the one place where an exit code leaves the program")]
+fn main() {
+    std::process::exit(cli::main());
+}

@@ -13,6 +13,7 @@ pub mod document;
 pub mod layer;
 pub mod policy;
 pub mod reference;
+pub mod registry;
 pub mod store;
 mod tarball;
 mod temp;

@@ -21,6 +21,7 @@ mod rules;
 mod state;
 mod status;
 mod time;
+pub mod workload;
 
 pub use exit_code::exit_code;
 pub use fact::{Action, End, Exit, Fact, Plan, ProbeKind, StartError, Stop, Subject, Waiting};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CgroupValues, limits};
 use super::{CgroupError, MAKE, Result, files};
+use super::{CgroupValues, limits};
 use crate::devices::{DeviceRule, EVERY_DEVICE};
 
 /// The file that moves a single thread: writing "0" moves the writer, cheaply.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{CgroupValues, limits};
 use super::{CgroupError, MAKE, Result, files};
+use super::{CgroupValues, limits};
 use crate::devices::{self, DeviceRule, EVERY_DEVICE};
 
 /// The file that moves a process.

@@ -16,9 +16,9 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::process::Signal;
 
+use super::CreatorMessage;
 use super::diagnosis::Diagnosis;
 use super::executor::Payload;
-use super::CreatorMessage;
 use crate::cgroup::{Cgroups, Creator as Home, Version};
 use crate::chain;
 use crate::rootfs::{self, Root};
@@ -204,7 +204,8 @@ fn container_spec(
 }
 
 fn write_private<T: serde::Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     serde_json::to_writer(io::BufWriter::new(file), value).map_err(Into::into)
 }
 

@@ -1,16 +1,14 @@
 //! Why a create failed.
 //!
 //! libcontainer's error says only the outermost step; the cause is in the tracing events of three
-//! processes (creator, intermediate, init), whose standard error is the container's own log by then.
-//! So the creator installs a subscriber that appends errors to a file that all three inherit.
+//! processes (creator, intermediate, init). The creator sends them to a file that all three inherit.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Mutex;
 
-use tracing_subscriber::filter::LevelFilter;
+use crate::diagnostics;
 
 /// Errors of one create.
 #[derive(Debug)]
@@ -19,8 +17,7 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Starts to collect into a file in the bundle. Only the first call in a process can; a creator
-    /// lives for one create.
+    /// Starts to collect into a file in the bundle.
     ///
     /// # Errors
     /// The file cannot be made.
@@ -31,16 +28,7 @@ impl Diagnosis {
             .create(true)
             .mode(0o600)
             .open(bundle.join("create.log"))?;
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::ERROR)
-            .without_time()
-            .with_level(false)
-            .with_target(false)
-            .with_ansi(false)
-            .with_writer(Mutex::new(file.try_clone()?))
-            .finish();
-        // An error means that a subscriber is there already: then its log has the causes.
-        let _ = tracing::subscriber::set_global_default(subscriber);
+        diagnostics::redirect(file.try_clone()?, true);
         Ok(Diagnosis { file })
     }
 
@@ -50,7 +38,9 @@ impl Diagnosis {
         let mut text = String::new();
         let read = self.file.rewind().and_then(|()| self.file.read_to_string(&mut text));
         let mut lines: Vec<String> = match read {
-            Ok(_) => text.lines().map(str::to_owned).collect(),
+            Ok(_) => {
+                text.lines().map(|l| l.trim_start_matches("ERROR ").trim().to_owned()).collect()
+            }
             Err(e) => vec![format!("the causes cannot be read: {e}")],
         };
         lines.dedup();

@@ -71,10 +71,7 @@ pub fn report(pipe: BorrowedFd<'_>, failure: &StartFailure) {
 ///
 /// # Errors
 /// Why the program does not run.
-pub fn run(
-    process: &FinalProcess,
-    filter: Option<&Filter>,
-) -> Result<Infallible, StartFailure> {
+pub fn run(process: &FinalProcess, filter: Option<&Filter>) -> Result<Infallible, StartFailure> {
     if let Some(filter) = filter {
         seccomp::load(filter).map_err(|e| plain(format!("cannot load the seccomp filter: {e}")))?;
     }

@@ -12,7 +12,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, AsFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -184,8 +184,8 @@ impl Process {
     /// [`ContainerError::Watch`].
     pub fn open(pid: i32) -> Result<Process, ContainerError> {
         let failed = |source: io::Error| ContainerError::Watch { pid, source };
-        let raw = Pid::from_raw(pid)
-            .ok_or_else(|| failed(io::Error::from_raw_os_error(libc::ESRCH)))?;
+        let raw =
+            Pid::from_raw(pid).ok_or_else(|| failed(io::Error::from_raw_os_error(libc::ESRCH)))?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|e| failed(e.into()))?;
         Ok(Process { pid, pidfd })
     }

@@ -108,12 +108,10 @@ pub(super) fn compile(rules: &[(u32, Rule)]) -> Vec<Instruction> {
 fn ranges(rules: &[(u32, Rule)]) -> Vec<(u32, Rule)> {
     const UNKNOWN: Rule = Rule::Always(Decision::Unknown);
     let mut ranges: Vec<(u32, Rule)> = vec![(0, UNKNOWN)];
-    let mut push = |from: u32, rule: Rule| {
-        match ranges.last_mut() {
-            Some(last) if last.0 == from => last.1 = rule,
-            Some(last) if last.1 == rule => {}
-            _ => ranges.push((from, rule)),
-        }
+    let mut push = |from: u32, rule: Rule| match ranges.last_mut() {
+        Some(last) if last.0 == from => last.1 = rule,
+        Some(last) if last.1 == rule => {}
+        _ => ranges.push((from, rule)),
     };
     for (index, (number, rule)) in rules.iter().enumerate() {
         push(*number, *rule);

@@ -56,7 +56,8 @@ fn every_number_has_the_verdict_of_the_lists_for_every_set_of_capabilities() {
                 .any(|(cap, calls)| held.iter().any(|h| h == cap) && calls.contains(&name))
         };
         let mut expected = BTreeMap::new();
-        for (_, n) in [table::ALLOWED, table::ALLOWED_NEW, table::ALLOWED_HERE].into_iter().flatten()
+        for (_, n) in
+            [table::ALLOWED, table::ALLOWED_NEW, table::ALLOWED_HERE].into_iter().flatten()
         {
             assert_eq!(expected.insert(*n, ALLOW), None, "{n} stands twice");
         }
@@ -79,7 +80,9 @@ fn every_number_has_the_verdict_of_the_lists_for_every_set_of_capabilities() {
 #[test]
 fn arguments_decide_where_the_profile_says_so() {
     let filter = runtime_default(CapSet::DEFAULT);
-    for flag in [0x2_0000_u32, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000] {
+    for flag in
+        [0x2_0000_u32, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000]
+    {
         assert_eq!(of(&filter, libc::SYS_clone, flag | 17), EPERM, "{flag:#x}");
     }
     assert_eq!(of(&filter, libc::SYS_clone, 17), ALLOW);
@@ -109,11 +112,13 @@ fn other_architectures_have_no_calls_at_all() {
 #[test]
 fn a_profile_knows_the_calls_that_programs_need_and_not_those_that_escape() {
     let filter = runtime_default(CapSet::DEFAULT);
-    for call in [libc::SYS_read, libc::SYS_execve, libc::SYS_chroot, libc::SYS_prctl, libc::SYS_capset]
+    for call in
+        [libc::SYS_read, libc::SYS_execve, libc::SYS_chroot, libc::SYS_prctl, libc::SYS_capset]
     {
         assert_eq!(of(&filter, call, 0), ALLOW, "{call}");
     }
-    for call in [libc::SYS_mount, libc::SYS_unshare, libc::SYS_setns, libc::SYS_bpf, libc::SYS_keyctl]
+    for call in
+        [libc::SYS_mount, libc::SYS_unshare, libc::SYS_setns, libc::SYS_bpf, libc::SYS_keyctl]
     {
         assert_eq!(of(&filter, call, 0), EPERM, "{call}");
     }

@@ -1,0 +1,125 @@
+//! Talking to shims from another terminal. Who is there is what the directories and the sockets
+//! say; nothing else is asked.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bundles::layout::Layout;
+use serde_json::Value;
+
+use crate::protocol::{Reply, Request};
+
+/// A pod that is alive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodRef {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+}
+
+/// All pods of an instance, by name.
+pub fn pods(layout: &Layout) -> anyhow::Result<Vec<PodRef>> {
+    let names = layout.names();
+    let entries = match fs::read_dir(&names) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", names.display())),
+    };
+    let mut pods = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", names.display()))?;
+        let file_name = entry.file_name();
+        // A namespace is a DNS label and has no underscore.
+        let Some((namespace, name)) = file_name.to_str().and_then(|n| n.split_once('_')) else {
+            continue;
+        };
+        let Ok(uid) = fs::read_link(entry.path()) else { continue };
+        pods.push(PodRef {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_string_lossy().into_owned(),
+        });
+    }
+    pods.sort();
+    Ok(pods)
+}
+
+/// One pod by name.
+pub fn find_pod(layout: &Layout, namespace: &str, name: &str) -> anyhow::Result<PodRef> {
+    pods(layout)?
+        .into_iter()
+        .find(|p| p.namespace == namespace && p.name == name)
+        .with_context(|| format!("pods {name:?} not found in namespace {namespace:?}"))
+}
+
+/// A connection to a pod's shim.
+pub struct Connection {
+    stream: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Connection {
+    /// Connects. Nobody answering is an error: the shim is dead and the pod is `prune`'s.
+    pub fn open(layout: &Layout, pod: &PodRef) -> anyhow::Result<Connection> {
+        let socket = layout.pod(&pod.uid).socket();
+        let stream = UnixStream::connect(&socket).with_context(|| {
+            format!(
+                "pod {} does not answer at {}: if its `podshim run` is dead too, `podshim prune` \
+                 removes it",
+                pod.name,
+                socket.display()
+            )
+        })?;
+        // A shim answers in microseconds; one that is stopped must not hang a terminal.
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let reader = BufReader::new(stream.try_clone()?);
+        Ok(Connection { stream, reader })
+    }
+
+    /// Waits for answers as long as it takes.
+    pub fn patient(self) -> anyhow::Result<Connection> {
+        self.stream.set_read_timeout(None)?;
+        Ok(self)
+    }
+
+    /// Sends a request.
+    pub fn send(&mut self, request: &Request) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.stream.write_all(&line).context("cannot write to the pod's socket")
+    }
+
+    /// The next reply; `None` when the shim has gone.
+    pub fn receive(&mut self) -> anyhow::Result<Option<Reply>> {
+        let mut line = String::new();
+        let n = self.reader.read_line(&mut line).context("the pod does not answer")?;
+        if n == 0 {
+            return Ok(None);
+        }
+        serde_json::from_str(&line).map(Some).context("the pod's answer is not understood")
+    }
+
+    /// A request with one answer.
+    pub fn ask(&mut self, request: &Request) -> anyhow::Result<Reply> {
+        self.send(request)?;
+        match self.receive()? {
+            Some(Reply::Error(text)) => bail!(text),
+            Some(reply) => Ok(reply),
+            None => bail!("the pod ended before it answered"),
+        }
+    }
+
+    /// The pod's whole object.
+    pub fn object(&mut self) -> anyhow::Result<Value> {
+        match self.ask(&Request::Get)? {
+            Reply::Pod(object) => Ok(*object),
+            other => bail!("unexpected answer: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `podshim delete pod NAME`.
+
+use bundles::layout::Layout;
+
+use super::{Connection, DeleteArgs, FAILED, find_pod, one_line};
+use crate::protocol::{Reply, Request};
+
+/// Asks each pod to end and waits until it is gone.
+pub fn delete(layout: &Layout, args: &DeleteArgs) -> anyhow::Result<i32> {
+    if !matches!(args.kind.as_str(), "pod" | "pods" | "po") {
+        anyhow::bail!("only pods can be deleted, not {:?}: write `delete pod NAME`", args.kind);
+    }
+    let mut code = 0;
+    let mut waiting = Vec::new();
+    for name in &args.names {
+        match ask(layout, args, name) {
+            Ok(connection) => waiting.push((name, connection)),
+            Err(e) => {
+                eprintln!("podshim: {}", one_line(&e));
+                code = FAILED;
+            }
+        }
+    }
+    for (name, connection) in waiting {
+        if !args.no_wait {
+            until_gone(connection)?;
+        }
+        println!("pod {name:?} deleted");
+    }
+    Ok(code)
+}
+
+fn ask(layout: &Layout, args: &DeleteArgs, name: &str) -> anyhow::Result<Connection> {
+    let pod = find_pod(layout, &args.namespace, name)?;
+    let mut connection = Connection::open(layout, &pod)?;
+    connection.ask(&Request::Delete { grace_s: args.grace_period })?;
+    Ok(connection)
+}
+
+/// The end of the connection is the end of the shim, which comes last of all.
+fn until_gone(connection: Connection) -> anyhow::Result<()> {
+    let mut connection = connection.patient()?;
+    connection.send(&Request::Watch)?;
+    while let Some(reply) = connection.receive()? {
+        if matches!(reply, Reply::Over { .. }) {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! The command line: kubectl's words.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use bundles::layout::Layout;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::pod::file::PullOverride;
+
+mod check;
+mod client;
+mod delete;
+mod get;
+mod images;
+mod logs;
+mod prune;
+mod restart;
+pub mod table;
+
+pub use check::colour_wanted;
+pub use client::{Connection, PodRef, find_pod, pods};
+pub use prune::names_in;
+
+/// Exit code of `run` and `check` for whatever podshim itself could not do.
+pub const CANNOT: i32 = 125;
+/// Exit code of every other command for any failure, as kubectl has it.
+pub const FAILED: i32 = 1;
+
+/// Runs Kubernetes pod manifests with native sidecars on this host, with no cluster.
+#[derive(Debug, Parser)]
+#[command(name = "podshim", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    directories: Directories,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where an instance lives. Two instances with different directories know nothing of each other.
+#[derive(Debug, Args)]
+pub struct Directories {
+    /// What outlives a reboot: images, volumes
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PODSHIM_ROOT",
+        default_value = "/var/lib/podshim"
+    )]
+    root: PathBuf,
+    /// What dies with the boot: living pods
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PODSHIM_STATE",
+        default_value = "/run/podshim"
+    )]
+    state: PathBuf,
+    /// Containers' logs
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PODSHIM_LOG_DIR",
+        default_value = "/var/log/podshim/pods"
+    )]
+    log_dir: PathBuf,
+}
+
+impl Directories {
+    fn layout(&self) -> anyhow::Result<Layout> {
+        let absolute = |path: &PathBuf| std::path::absolute(path);
+        Ok(Layout {
+            root: absolute(&self.root)?,
+            state: absolute(&self.state)?,
+            logs: absolute(&self.log_dir)?,
+        })
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the pods, jobs and deployments of manifests in the foreground
+    Run(RunArgs),
+    /// Say all that is wrong with manifests; runs nothing and needs no root
+    Check(CheckArgs),
+    /// Show pods, jobs or deployments
+    Get(GetArgs),
+    /// Print the output of a pod's container
+    Logs(LogsArgs),
+    /// Delete a pod: its containers are stopped in order, within the grace period
+    Delete(DeleteArgs),
+    /// Restart one container of a pod; the others do not notice
+    Restart(RestartArgs),
+    /// Take images from an archive (docker save, OCI; plain or gzip)
+    Load(LoadArgs),
+    /// Pull an image from its registry
+    Pull(PullArgs),
+    /// Remove what dead instances left behind, and the logs of pods that are gone
+    Prune,
+    /// The process that is a pod; started by podshim itself
+    #[command(hide = true)]
+    Shim(ShimArgs),
+}
+
+/// `podshim run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Files, directories, or `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// When to pull images, whatever the manifests say
+    #[arg(long, value_enum)]
+    pub pull: Option<PullOverride>,
+    /// Only the containers' output
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// One JSON object a line instead of text
+    #[arg(long, short, value_enum)]
+    pub output: Option<RunOutput>,
+    /// Fields without effect are errors, not warnings
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `-o` of `podshim run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunOutput {
+    /// Events as they happen, and at the end each Pod, Job and Deployment whole.
+    Json,
+}
+
+/// `podshim check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Files, directories, or `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Fields without effect are errors, not warnings
+    #[arg(long)]
+    strict: bool,
+}
+
+/// `podshim get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// pods, jobs or deployments (pod, po, job, deployment, deploy)
+    #[arg(value_name = "KIND")]
+    kind: String,
+    /// One of them
+    name: Option<String>,
+    /// How to print it
+    #[arg(long, short, value_enum)]
+    output: Option<ObjectOutput>,
+    /// The namespace to look in
+    #[arg(long, short)]
+    namespace: Option<String>,
+}
+
+/// `-o` of `podshim get`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ObjectOutput {
+    /// The whole object.
+    Json,
+    /// The whole object.
+    Yaml,
+    /// `pod/NAME`.
+    Name,
+}
+
+/// `podshim logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The pod
+    pod: String,
+    /// Which container
+    #[arg(long, short)]
+    container: Option<String>,
+    /// Go on printing
+    #[arg(long, short)]
+    follow: bool,
+    /// The run before the current one
+    #[arg(long, short)]
+    previous: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "N")]
+    tail: Option<usize>,
+    /// With the time of each line
+    #[arg(long)]
+    timestamps: bool,
+    /// The pod's namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `podshim delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Only pods can be deleted so far
+    #[arg(value_name = "pod")]
+    kind: String,
+    /// Their names
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// Seconds until what has not ended is killed; the pod's own if not given
+    #[arg(long, value_name = "SECONDS")]
+    grace_period: Option<u32>,
+    /// Do not wait until they are gone
+    #[arg(long)]
+    no_wait: bool,
+    /// Their namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `podshim restart`.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// The pod
+    pod: String,
+    /// Which container
+    #[arg(long, short)]
+    container: String,
+    /// The pod's namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `podshim load`.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// The archive; `-` for standard input
+    #[arg(long, short, value_name = "FILE")]
+    input: PathBuf,
+    /// Print nothing
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// `podshim pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// The image's name
+    image: String,
+    /// No progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// `podshim shim`.
+#[derive(Debug, Args)]
+pub struct ShimArgs {
+    /// The pod's directory
+    pod_dir: PathBuf,
+    /// Standard input is the channel to the pod's owner
+    #[arg(long)]
+    owned: bool,
+}
+
+/// Parses the command line and does it. Returns the exit code.
+pub fn main() -> i32 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Printing to a closed terminal is nobody's loss.
+            let _ = e.print();
+            return if e.use_stderr() { usage_code() } else { 0 };
+        }
+    };
+    let code_of_failure = match cli.command {
+        Command::Run(_) | Command::Check(_) => CANNOT,
+        _ => FAILED,
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("podshim: {}", one_line(&e));
+            code_of_failure
+        }
+    }
+}
+
+/// `run` must not exit with a code that a container could have had.
+fn usage_code() -> i32 {
+    let runs = std::env::args().nth(1).is_some_and(|first| first == "run" || first == "check");
+    if runs { CANNOT } else { FAILED }
+}
+
+/// An error and its causes, each said once.
+pub fn one_line(error: &anyhow::Error) -> String {
+    runtime::chain(error.as_ref())
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<i32> {
+    let layout = cli.directories.layout()?;
+    match cli.command {
+        Command::Run(args) => {
+            need_root("run")?;
+            crate::run::run(layout, &args)
+        }
+        Command::Check(args) => check::check(&args.files, args.strict),
+        Command::Get(args) => get::get(&layout, &args),
+        Command::Logs(args) => logs::logs(&layout, &args),
+        Command::Delete(args) => delete::delete(&layout, &args),
+        Command::Restart(args) => restart::restart(&layout, &args),
+        Command::Load(args) => images::load(&layout, &args),
+        Command::Pull(args) => images::pull(&layout, &args),
+        Command::Prune => {
+            need_root("prune")?;
+            prune::prune(&layout)
+        }
+        Command::Shim(args) => {
+            diagnostics()?;
+            crate::pod::run(&args.pod_dir, args.owned).map(|()| 0)
+        }
+    }
+}
+
+/// A shim's standard error is a file in its pod's directory. The descriptor is kept under another
+/// number, because in a creator standard error becomes the container's log.
+fn diagnostics() -> anyhow::Result<()> {
+    let own = std::io::stderr().as_fd().try_clone_to_owned()?;
+    runtime::diagnostics::begin(own.into());
+    Ok(())
+}
+
+fn need_root(command: &str) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        anyhow::bail!(
+            "`podshim {command}` needs root, to make namespaces and control groups: run it with \
+             sudo (`podshim check` works without)"
+        );
+    }
+    Ok(())
+}

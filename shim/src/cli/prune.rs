@@ -1,0 +1,59 @@
+//! `podshim prune`: removes what dead instances of this root left behind, and nothing that it
+//! cannot prove to be theirs.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use bundles::layout::Layout;
+
+use crate::pod::scrap::{self, Verdict};
+use crate::run::objects;
+
+/// Scraps pods whose shim and owner are dead, removes leftovers and the logs of pods that are gone.
+pub fn prune(layout: &Layout) -> anyhow::Result<i32> {
+    for uid in names_in(&layout.pods())? {
+        match scrap::if_dead(layout, &uid)? {
+            Verdict::Scrapped(name) => println!("removed pod {name} ({uid})"),
+            Verdict::Alive => {}
+        }
+    }
+    objects::prune(layout)?;
+    for uid in scrap::leftovers(layout)? {
+        println!("removed what was left of pod {uid}");
+    }
+    for name in prune_logs(layout)? {
+        println!("removed the logs of {name}");
+    }
+    let lock = runtime::state_dir::lock(layout)?;
+    runtime::state_dir::leave_if_last(layout, &lock)?;
+    Ok(0)
+}
+
+/// `<namespace>_<name>_<uid>` whose pod is not alive.
+fn prune_logs(layout: &Layout) -> anyhow::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for name in names_in(&layout.logs)? {
+        let Some((_, uid)) = name.rsplit_once('_') else { continue };
+        if scrap::is_uid(uid) && !layout.pod(uid).dir.exists() {
+            let path = layout.logs.join(&name);
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+            removed.push(name);
+        }
+    }
+    Ok(removed)
+}
+
+/// The names in a directory; none if it does not exist.
+pub fn names_in(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", dir.display())),
+    };
+    let mut names: Vec<String> =
+        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,27 @@
+//! Carries out one action of the plan. Each begins with its intent as a fact, where it has one.
+
+use plan::{Action, Fact};
+
+use super::machine::Machine;
+
+impl Machine {
+    pub(super) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::MakeSandbox => self.make_sandbox(),
+            Action::ResolveImage { c } => self.resolve_image(c),
+            Action::Create { c, inc } => self.create(c, inc),
+            Action::Start { c, inc, restart_count } => self.start(c, inc, restart_count),
+            Action::Probe { c, inc, kind, timeout_s } => self.probe(c, inc, kind, timeout_s),
+            Action::Stop { c, inc, why, grace_s } => {
+                self.record(Fact::Stopping { c, inc, why, grace_s });
+            }
+            Action::End { why, grace_s } => {
+                self.record(Fact::Ending { why, grace_s });
+            }
+            Action::Signal { c, inc } => self.signal(c, inc),
+            Action::Kill { c, inc } => self.kill(c, inc),
+            Action::Clean { c, inc } => self.clean(c, inc),
+            Action::Teardown => self.teardown(),
+        }
+    }
+}

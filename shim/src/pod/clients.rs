@@ -1,0 +1,211 @@
+//! The shim's side of its control socket: clients, their buffers, and the owner.
+//!
+//! Nobody can block the shim: sockets are non-blocking, and a client that does not read is dropped
+//! when too much waits for it. The owner is never dropped for that; what it misses it can ask for.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use anyhow::Context;
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use crate::protocol::{Reply, Request};
+
+/// What may wait in front of a client.
+const OUTPUT_MAX_BYTES: usize = 1 << 20;
+/// The longest request.
+const REQUEST_MAX_BYTES: usize = 64 << 10;
+/// Clients at one time.
+const CLIENTS_MAX: usize = 64;
+
+/// One connected client.
+#[derive(Debug)]
+struct Client {
+    id: u32,
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    watching: bool,
+    owner: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Clients {
+    listener: UnixListener,
+    list: Vec<Client>,
+    next_id: u32,
+}
+
+/// What a client's socket brought.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Requests, or what is wrong with them.
+    pub requests: Vec<Result<Request, String>>,
+    /// The owner is gone.
+    pub owner_gone: bool,
+}
+
+impl Clients {
+    /// Listens at `path` and takes on the owner's channel.
+    pub fn open(
+        epoll: &OwnedFd,
+        path: &std::path::Path,
+        listener_token: u64,
+        client_token: impl Fn(u32) -> u64,
+        owner: Option<UnixStream>,
+    ) -> anyhow::Result<Clients> {
+        let listener = UnixListener::bind(path)
+            .with_context(|| format!("cannot listen at {}", path.display()))?;
+        listener.set_nonblocking(true)?;
+        epoll::add(epoll, &listener, EventData::new_u64(listener_token), EventFlags::IN)?;
+        let mut clients = Clients { listener, list: Vec::new(), next_id: 0 };
+        if let Some(stream) = owner {
+            clients.add(epoll, stream, true, client_token)?;
+        }
+        Ok(clients)
+    }
+
+    fn add(
+        &mut self,
+        epoll: &OwnedFd,
+        stream: UnixStream,
+        owner: bool,
+        client_token: impl Fn(u32) -> u64,
+    ) -> anyhow::Result<()> {
+        stream.set_nonblocking(true)?;
+        let id = self.next_id;
+        self.next_id += 1;
+        epoll::add(epoll, &stream, EventData::new_u64(client_token(id)), EventFlags::IN)?;
+        self.list.push(Client {
+            id,
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            watching: owner,
+            owner,
+        });
+        Ok(())
+    }
+
+    /// Takes new connections.
+    pub fn accept(&mut self, epoll: &OwnedFd, client_token: impl Fn(u32) -> u64) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            // One too many is closed at once: its end-of-file is an answer.
+            if self.list.len() < CLIENTS_MAX
+                && let Err(e) = self.add(epoll, stream, false, &client_token)
+            {
+                tracing::warn!("cannot take on a client: {e:#}");
+            }
+        }
+    }
+
+    /// Whether anybody wants to hear of changes.
+    pub fn anybody_watches(&self) -> bool {
+        self.list.iter().any(|c| c.watching)
+    }
+
+    /// Reads what a client sent; writes what it can now take.
+    pub fn serve(&mut self, epoll: &OwnedFd, id: u32) -> Received {
+        let mut received = Received::default();
+        let Some(client) = self.list.iter_mut().find(|c| c.id == id) else { return received };
+        let alive = client.read(&mut received.requests) && client.flush(epoll);
+        if !alive {
+            received.owner_gone = client.owner;
+            self.list.retain(|c| c.id != id);
+        }
+        received
+    }
+
+    /// Marks a client as one that watches.
+    pub fn watch(&mut self, id: u32) {
+        if let Some(client) = self.list.iter_mut().find(|c| c.id == id) {
+            client.watching = true;
+        }
+    }
+
+    /// Sends to one client.
+    pub fn send(&mut self, epoll: &OwnedFd, id: u32, reply: &Reply) {
+        self.send_where(epoll, reply, |c| c.id == id);
+    }
+
+    /// Sends to everybody who watches.
+    pub fn broadcast(&mut self, epoll: &OwnedFd, reply: &Reply) {
+        self.send_where(epoll, reply, |c| c.watching);
+    }
+
+    fn send_where(&mut self, epoll: &OwnedFd, reply: &Reply, to: impl Fn(&Client) -> bool) {
+        if !self.list.iter().any(&to) {
+            return;
+        }
+        let Ok(mut line) = serde_json::to_vec(reply) else { return };
+        line.push(b'\n');
+        for client in self.list.iter_mut().filter(|c| to(c)) {
+            if client.output.len() + line.len() <= OUTPUT_MAX_BYTES {
+                client.output.extend_from_slice(&line);
+                // A broken connection is noticed by its own event.
+                client.flush(epoll);
+            } else if !client.owner {
+                // Its end-of-file tells it that it was too slow.
+                let _ = client.stream.shutdown(std::net::Shutdown::Both);
+            }
+        }
+    }
+
+    /// Waits until the last words are taken, at most a second a client: the pod is over.
+    pub fn finish(mut self) {
+        for client in &mut self.list {
+            let _ = client.stream.set_nonblocking(false);
+            let _ = client.stream.set_write_timeout(Some(std::time::Duration::from_secs(1)));
+            let _ = client.stream.write_all(&client.output);
+        }
+    }
+}
+
+impl Client {
+    /// `false` if the other side is gone.
+    fn read(&mut self, requests: &mut Vec<Result<Request, String>>) -> bool {
+        let mut buffer = [0; 4096];
+        let alive = loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => break false,
+                Ok(n) => self.input.extend_from_slice(&buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break true,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break false,
+            }
+            if self.input.len() > REQUEST_MAX_BYTES {
+                break false;
+            }
+        };
+        while let Some(end) = self.input.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.input.drain(..=end).collect();
+            requests.push(serde_json::from_slice(&line).map_err(|e| format!("bad request: {e}")));
+        }
+        alive
+    }
+
+    fn flush(&mut self, epoll: &OwnedFd) -> bool {
+        let alive = loop {
+            if self.output.is_empty() {
+                break true;
+            }
+            match self.stream.write(&self.output) {
+                Ok(0) => break false,
+                Ok(n) => {
+                    self.output.drain(..n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break true,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break false,
+            }
+        };
+        let wanted =
+            if self.output.is_empty() { EventFlags::IN } else { EventFlags::IN | EventFlags::OUT };
+        let token = super::tokens::client(self.id);
+        // The descriptor is registered for as long as the client is listed.
+        let _ = epoll::modify(epoll, &self.stream, EventData::new_u64(token), wanted);
+        alive
+    }
+}

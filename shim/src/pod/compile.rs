@@ -1,0 +1,94 @@
+//! From the Kubernetes object to the pod as the heart knows it.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
+
+use super::file::{PodFile, PullOverride};
+
+/// The annotation that names containers with a standing spare.
+pub const STANDBY: &str = "podshim.dev/standby";
+
+/// All containers of a pod, inits first: the order of every index in facts and actions.
+pub fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+/// Compiles the pod of a file that has been validated.
+pub fn compile(file: &PodFile) -> plan::Pod {
+    let meta = &file.pod.metadata;
+    let spec = file.pod.spec.clone().unwrap_or_default();
+    let inits = spec.init_containers.as_ref().map_or(0, Vec::len);
+    let standby = standby(&file.pod);
+    let containers = containers(&spec)
+        .enumerate()
+        .map(|(index, c)| plan::Container {
+            name: c.name.clone(),
+            kind: match (index < inits, c.restart_policy.as_deref()) {
+                (false, _) => plan::Kind::Main,
+                (true, Some("Always")) => plan::Kind::Sidecar,
+                (true, _) => plan::Kind::Init,
+            },
+            image: c.image.clone().unwrap_or_default(),
+            pull: pull_when(file, index),
+            startup: c.startup_probe.as_ref().map(probe),
+            standby: standby.contains(&c.name.as_str()),
+        })
+        .collect();
+    plan::Pod {
+        namespace: meta.namespace.clone().unwrap_or_else(|| "default".into()),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        restart_policy: match spec.restart_policy.as_deref() {
+            Some("Never") => plan::RestartPolicy::Never,
+            Some("OnFailure") => plan::RestartPolicy::OnFailure,
+            _ => plan::RestartPolicy::Always,
+        },
+        grace_s: grace(spec.termination_grace_period_seconds),
+        active_deadline_s: spec.active_deadline_seconds.map(seconds),
+        containers,
+    }
+}
+
+/// A negative grace period is treated as 1 (Kubernetes' validation keeps it out of new objects).
+fn grace(asked: Option<i64>) -> u32 {
+    match asked {
+        Some(negative) if negative < 0 => 1,
+        Some(s) => seconds(s),
+        None => 30,
+    }
+}
+
+fn seconds(s: i64) -> u32 {
+    u32::try_from(s).unwrap_or(if s < 0 { 0 } else { u32::MAX })
+}
+
+fn probe(probe: &Probe) -> plan::Probe {
+    let field = |value: Option<i32>, default: u32| match value {
+        Some(v) if v > 0 => v.unsigned_abs(),
+        _ => default,
+    };
+    plan::Probe {
+        initial_delay_s: field(probe.initial_delay_seconds, 0),
+        period_s: field(probe.period_seconds, 10),
+        timeout_s: field(probe.timeout_seconds, 1),
+        failure_threshold: field(probe.failure_threshold, 3),
+        grace_s: probe.termination_grace_period_seconds.map(seconds),
+    }
+}
+
+fn pull_when(file: &PodFile, index: usize) -> plan::PullWhen {
+    let each = match file.pull {
+        Some(PullOverride::Always) => true,
+        Some(_) => false,
+        None => file.always_written.contains(&index),
+    };
+    if each { plan::PullWhen::EachStart } else { plan::PullWhen::Once }
+}
+
+fn standby(pod: &Pod) -> Vec<&str> {
+    pod.metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(STANDBY))
+        .map(|list| list.split(',').map(str::trim).collect())
+        .unwrap_or_default()
+}

@@ -1,0 +1,116 @@
+//! `pod.json`: the pod as it was accepted, and where it lives. Written once, before the shim starts.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bundles::layout::Layout;
+use k8s_openapi::api::core::v1::Pod;
+use serde::{Deserialize, Serialize};
+
+/// `--pull` of `podshim run`: overrides every `imagePullPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PullOverride {
+    /// Ask the registry at each start.
+    Always,
+    /// Pull only what is not here.
+    Missing,
+    /// Use only what is here.
+    Never,
+    /// Ask once; use what is here if the registry cannot be reached.
+    Newer,
+}
+
+/// Who takes the pod down when it is done: a process, known by more than its pid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its pid.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start_ticks: u64,
+}
+
+impl Owner {
+    /// This process.
+    pub fn this() -> anyhow::Result<Owner> {
+        let pid = i32::try_from(std::process::id())?;
+        let start_ticks = start_ticks(pid).context("cannot read this process's start time")?;
+        Ok(Owner { pid, start_ticks })
+    }
+
+    /// Whether it still lives.
+    pub fn is_alive(&self) -> bool {
+        start_ticks(self.pid) == Some(self.start_ticks)
+    }
+}
+
+/// Field 22 of `/proc/<pid>/stat`; the second field, in brackets, may hold anything.
+fn start_ticks(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Everything that a shim is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PodFile {
+    /// The pod, with uid and with defaults applied.
+    pub pod: Pod,
+    /// `--root`.
+    pub root: PathBuf,
+    /// `--state`.
+    pub state: PathBuf,
+    /// `--log-dir`.
+    pub logs: PathBuf,
+    /// `--pull`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<PullOverride>,
+    /// Indexes (inits first, then mains) of the containers whose `imagePullPolicy: Always` was
+    /// written and not defaulted.
+    #[serde(default)]
+    pub always_written: Vec<usize>,
+    /// The `podshim run` that made it.
+    pub owner: Owner,
+}
+
+impl PodFile {
+    /// The directories of the instance that the pod belongs to.
+    pub fn layout(&self) -> Layout {
+        Layout { root: self.root.clone(), state: self.state.clone(), logs: self.logs.clone() }
+    }
+
+    /// Reads a pod's file.
+    pub fn read(path: &Path) -> anyhow::Result<PodFile> {
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not a pod's file", path.display()))
+    }
+
+    /// Writes it, readable for root only: environments hold secrets.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        let mut options = fs::OpenOptions::new();
+        options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .and_then(|mut file| file.write_all(&text))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_one_with_another_start_time_is_not() {
+        let me = Owner::this().expect("start time");
+        assert!(me.is_alive());
+        assert!(!Owner { start_ticks: me.start_ticks + 1, ..me }.is_alive());
+    }
+}

@@ -1,0 +1,383 @@
+//! The shim's loop and what it holds.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bundles::image::{Image, Store};
+use bundles::layout::{Layout, PodDir};
+use plan::{At, Fact, Mono, Plan, State, Subject, Waiting};
+use runtime::cgroup::Cgroups;
+use runtime::clock;
+use runtime::journal::Journal;
+use runtime::log::Pump;
+use runtime::seccomp::Filter;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fs::{FlockOperation, flock};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use super::children::{Creating, Incarnation};
+use super::clients::Clients;
+use super::compile;
+use super::file::PodFile;
+use super::image::Pull;
+use super::probes::Probing;
+use super::signals::Signals;
+use super::tokens::{self, Token};
+use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
+
+/// One pod being run.
+pub struct Machine {
+    pub(super) file: PodFile,
+    pub(super) layout: Layout,
+    pub(super) dir: PodDir,
+    pub(super) pod: plan::Pod,
+    pub(super) state: State,
+    pub(super) journal: Journal,
+    pub(super) epoll: OwnedFd,
+    pub(super) signals: Signals,
+    timer: OwnedFd,
+    pub(super) clients: Clients,
+    pub(super) cgroups: Cgroups,
+    pub(super) pod_cgroup: String,
+    pub(super) host: bundles::host::Host,
+    pub(super) wanted: runtime::sandbox::Wanted,
+    pub(super) sandbox: Option<runtime::sandbox::Sandbox>,
+    pub(super) pump: Option<Pump>,
+    pub(super) store: Store,
+    /// The image of each container, once it is here.
+    pub(super) images: Vec<Option<Image>>,
+    /// The compiled seccomp filter of each container; `None` inside if unconfined.
+    pub(super) filters: Vec<Option<Arc<Filter>>>,
+    pub(super) creating: Vec<Creating>,
+    pub(super) living: Vec<Incarnation>,
+    pub(super) probing: Vec<Probing>,
+    pub(super) pulls: Vec<Pull>,
+    /// Children that were reaped before anybody knew what they are, with their exit.
+    pub(super) strays: HashMap<i32, plan::Exit>,
+    last_status: serde_json::Value,
+    last_waiting: Vec<Waiting>,
+    /// Held for as long as this process lives.
+    lock: Option<File>,
+}
+
+impl Machine {
+    /// Takes on the pod in `pod_dir`.
+    pub fn new(pod_dir: &Path, owner: Option<UnixStream>) -> anyhow::Result<Machine> {
+        let file = PodFile::read(&pod_dir.join("pod.json"))?;
+        let layout = file.layout();
+        let pod = compile::compile(&file);
+        let dir = layout.pod(&pod.uid);
+        let lock = lock(&dir)?;
+        let journal = Journal::open(&dir.journal())?;
+        rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
+            .context("cannot become a subreaper")?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make epoll")?;
+        let signals = Signals::open(&epoll)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Boottime,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )
+        .context("cannot make a timer")?;
+        epoll::add(&epoll, &timer, EventData::new_u64(tokens::TIMER), EventFlags::IN)?;
+        let clients =
+            Clients::open(&epoll, &dir.socket(), tokens::LISTENER, tokens::client, owner)?;
+        let cgroups = runtime::cgroup::detect()?;
+        let spec = file.pod.spec.clone().unwrap_or_default();
+        let store = Store::open(&layout.images())?;
+        let count = pod.containers.len();
+        let host = super::sandbox::host()?;
+        Ok(Machine {
+            pod_cgroup: super::sandbox::pod_cgroup(&file.pod),
+            wanted: super::sandbox::wanted(&file.pod, &host)?,
+            filters: super::sandbox::filters(&spec, &host),
+            host,
+            state: State::new(&pod),
+            images: vec![None; count],
+            file,
+            layout,
+            dir,
+            pod,
+            journal,
+            epoll,
+            signals,
+            timer,
+            clients,
+            cgroups,
+            sandbox: None,
+            pump: None,
+            store,
+            creating: Vec::new(),
+            living: Vec::new(),
+            probing: Vec::new(),
+            pulls: Vec::new(),
+            strays: HashMap::new(),
+            last_status: serde_json::Value::Null,
+            last_waiting: Vec::new(),
+            lock: Some(lock),
+        })
+    }
+
+    /// Until nothing is left of the pod.
+    pub fn run(&mut self) -> anyhow::Result<()> {
+        self.record(Fact::Accepted);
+        let mut ready = Vec::with_capacity(32);
+        loop {
+            let wake_at = self.act();
+            if self.state.is_over() {
+                break;
+            }
+            self.arm(wake_at)?;
+            ready.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e).context("cannot wait for events"),
+            }
+            for event in &ready {
+                if let Some(token) = tokens::token(event.data.u64()) {
+                    self.handle(token);
+                }
+            }
+            self.on_time();
+        }
+        self.say_goodbye();
+        Ok(())
+    }
+
+    /// Carries out plans until there is nothing more to do now; says when to look again.
+    fn act(&mut self) -> Option<Mono> {
+        loop {
+            let Plan { actions, waiting, wake_at } =
+                plan::plan(&self.pod, &self.state, clock::mono());
+            if actions.is_empty() {
+                self.tell(waiting);
+                return wake_at;
+            }
+            for action in actions {
+                self.carry_out(action);
+            }
+        }
+    }
+
+    /// A fact: told, journalled and folded, in this order of appearance and never undone.
+    pub(super) fn record(&mut self, fact: Fact) -> At {
+        let at = clock::now();
+        let events = plan::narrate(&self.pod, &self.state, &fact);
+        if let Err(e) = self.journal.append(at, &fact) {
+            // The pod goes on without its history rather than stop; a successor will know less.
+            tracing::error!("{}", runtime::chain(&e));
+        }
+        plan::fold(&self.pod, &mut self.state, at, &fact);
+        for event in events {
+            self.tell_event(at, &event);
+        }
+        at
+    }
+
+    fn tell_event(&mut self, at: At, event: &plan::Event) {
+        let container = event.container.and_then(|c| self.pod.containers.get(c));
+        let reply = Reply::Event(PodEvent {
+            at: at.wall,
+            warning: event.warning,
+            reason: event.reason.clone(),
+            message: event.message.clone(),
+            container: container.map(|c| c.name.clone()),
+        });
+        self.clients.broadcast(&self.epoll, &reply);
+    }
+
+    /// Sends status and waiting to those who watch, if they changed.
+    fn tell(&mut self, waiting: Vec<Waiting>) {
+        if !self.clients.anybody_watches() {
+            return;
+        }
+        let status = self.status();
+        if status != self.last_status {
+            self.last_status = status.clone();
+            self.clients.broadcast(&self.epoll, &Reply::Status(Box::new(status)));
+        }
+        if waiting != self.last_waiting {
+            let list = waiting.iter().map(|w| self.pod_waiting(w)).collect();
+            self.last_waiting = waiting;
+            self.clients.broadcast(&self.epoll, &Reply::Waiting(list));
+        }
+    }
+
+    fn pod_waiting(&self, waiting: &Waiting) -> PodWaiting {
+        let container = match waiting.subject {
+            Subject::Pod => None,
+            Subject::Container(c) => self.pod.containers.get(c).map(|c| c.name.clone()),
+        };
+        PodWaiting { container, reason: waiting.reason.clone(), until: waiting.until }
+    }
+
+    /// `status` of the pod, with what only the host knows added.
+    fn status(&self) -> serde_json::Value {
+        let status = plan::status(&self.pod, &self.state, clock::now());
+        let mut value = serde_json::to_value(status).unwrap_or_default();
+        if let Some(map) = value.as_object_mut() {
+            let spec = self.file.pod.spec.clone().unwrap_or_default();
+            if let Ok(qos) = bundles::resources::qos(&spec) {
+                map.insert("qosClass".into(), qos.to_string().into());
+            }
+            if let Some(ip) = &self.host.host_ip {
+                map.insert("hostIP".into(), ip.clone().into());
+                map.insert("hostIPs".into(), serde_json::json!([{"ip": ip}]));
+                if self.wanted.host_network {
+                    map.insert("podIP".into(), ip.clone().into());
+                    map.insert("podIPs".into(), serde_json::json!([{"ip": ip}]));
+                }
+            }
+        }
+        value
+    }
+
+    /// The whole object.
+    fn object(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(&self.file.pod).unwrap_or_default();
+        if let Some(map) = value.as_object_mut() {
+            map.insert("apiVersion".into(), "v1".into());
+            map.insert("kind".into(), "Pod".into());
+            map.insert("status".into(), self.status());
+        }
+        value
+    }
+
+    fn arm(&self, wake_at: Option<Mono>) -> anyhow::Result<()> {
+        let next = [wake_at, self.next_deadline()].into_iter().flatten().min();
+        // An absolute time of zero would disarm the timer; one nanosecond is past as well.
+        let at = next.map_or(0, |m| m.0.max(1));
+        let value = Timespec {
+            tv_sec: i64::try_from(at / Mono::SECOND).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(at % Mono::SECOND).unwrap_or(0),
+        };
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        timerfd_settime(
+            &self.timer,
+            TimerfdTimerFlags::ABSTIME,
+            &Itimerspec { it_interval: zero, it_value: value },
+        )
+        .context("cannot set the timer")?;
+        Ok(())
+    }
+
+    /// The executor's own deadlines; the plan has its own.
+    fn next_deadline(&self) -> Option<Mono> {
+        const RETRY_MS: u64 = 100;
+        let creators = self.creating.iter().map(|c| c.deadline);
+        let probes = self.probing.iter().filter_map(Probing::deadline);
+        let blocked = self.pump.as_ref().is_some_and(Pump::blocked);
+        let retry = blocked.then(|| Mono(clock::mono().0 + RETRY_MS * 1_000_000));
+        creators.chain(probes).chain(retry).min()
+    }
+
+    /// What is due by time and not by an event.
+    fn on_time(&mut self) {
+        let now = clock::now();
+        self.end_late_creators(now.mono);
+        self.end_late_probes(now.mono);
+        self.retry_logs(now.wall);
+    }
+
+    fn handle(&mut self, token: Token) {
+        match token {
+            Token::Signals => self.on_signals(),
+            // What is due is looked at after every round of events.
+            Token::Timer => drain_timer(&self.timer),
+            Token::Listener => self.clients.accept(&self.epoll, tokens::client),
+            Token::Client(id) => self.on_client(id),
+            Token::Creator(pid) => self.on_creator_message(pid.cast_signed()),
+            Token::Started(pid) => self.on_start_pipe(pid.cast_signed()),
+            Token::Exec(helper) => self.on_exec(helper.cast_signed()),
+            Token::Stream(index) => self.on_output(index),
+        }
+    }
+
+    fn on_client(&mut self, id: u32) {
+        let received = self.clients.serve(&self.epoll, id);
+        for request in received.requests {
+            let reply = match request {
+                Ok(request) => self.serve(id, request),
+                Err(text) => Reply::Error(text),
+            };
+            self.clients.send(&self.epoll, id, &reply);
+        }
+        if received.owner_gone {
+            self.record(Fact::DeleteAsked { grace_s: None });
+        }
+    }
+
+    fn serve(&mut self, id: u32, request: Request) -> Reply {
+        match request {
+            Request::Get => Reply::Pod(Box::new(self.object())),
+            Request::Watch => {
+                self.clients.watch(id);
+                Reply::Pod(Box::new(self.object()))
+            }
+            Request::Delete { grace_s } => {
+                self.record(Fact::DeleteAsked { grace_s });
+                Reply::Done
+            }
+            Request::Kill => {
+                self.record(Fact::KillAsked);
+                Reply::Done
+            }
+            Request::Restart { container } => {
+                match self.pod.containers.iter().position(|c| c.name == container) {
+                    Some(c) => {
+                        self.record(Fact::RestartAsked { c });
+                        Reply::Done
+                    }
+                    None => Reply::Error(format!(
+                        "pod {} has no container {container:?}; it has: {}",
+                        self.pod.name,
+                        self.container_names().join(", ")
+                    )),
+                }
+            }
+        }
+    }
+
+    pub(super) fn container_names(&self) -> Vec<String> {
+        self.pod.containers.iter().map(|c| c.name.clone()).collect()
+    }
+
+    /// The last words to those who watch; then nothing of this pod is left on the host.
+    fn say_goodbye(&mut self) {
+        let exit_code = plan::exit_code(&self.pod, &self.state);
+        let status = self.status();
+        self.clients.broadcast(&self.epoll, &Reply::Status(Box::new(status)));
+        self.clients.broadcast(&self.epoll, &Reply::Over { exit_code });
+    }
+
+    /// Sends what is buffered, removes the pod's directory and gives up its lock.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        let lock = self.lock.take();
+        drop(self.journal);
+        drop(self.pump);
+        let removed = super::sandbox::remove_directories(&self.layout, &self.pod, lock);
+        self.clients.finish();
+        removed
+    }
+}
+
+fn lock(dir: &PodDir) -> anyhow::Result<File> {
+    let path = dir.lock();
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another shim holds {}", path.display()))?;
+    Ok(file)
+}
+
+fn drain_timer(timer: &OwnedFd) {
+    let mut ticks = [0; 8];
+    // Nothing to read means that it was armed again in between.
+    let _ = rustix::io::read(timer, &mut ticks);
+}

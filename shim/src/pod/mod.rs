@@ -1,0 +1,61 @@
+//! `podshim shim POD_DIR`: the process that *is* a pod.
+//!
+//! One thread, one epoll set. It is the parent of the pod's containers, holds the pod's namespaces,
+//! carries out the heart's plan and reports facts to it. It decides nothing: what to do comes from
+//! [`plan::plan`], and what is true from the facts in its journal.
+//!
+//! ```text
+//! epoll ──► facts ──► journal, fold ──► plan ──► actions ──► facts …
+//!                       └─► clients: events, status, what is waited for
+//! ```
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+mod actions;
+mod children;
+mod clients;
+pub mod compile;
+pub mod file;
+mod image;
+mod machine;
+mod output;
+mod probes;
+pub mod sandbox;
+pub mod scrap;
+mod signals;
+mod tokens;
+
+pub use image::UNREACHABLE;
+pub use machine::Machine;
+
+/// Runs a pod to its end. With `owned`, standard input is the channel to the pod's owner.
+pub fn run(pod_dir: &Path, owned: bool) -> anyhow::Result<()> {
+    if !runtime::seal::is_sealed() {
+        bail!("`podshim shim` is started by podshim itself, from a sealed copy");
+    }
+    rustix::thread::set_name(c"podshim").context("cannot set the process's name")?;
+    // Fails only if this process leads a session already, which is as good.
+    let _ = rustix::process::setsid();
+    runtime::sys::process::cloexec_all().context("cannot close inherited descriptors on exec")?;
+    let owner = if owned { Some(owner_channel()?) } else { None };
+    let mut machine = Machine::new(pod_dir, owner)
+        .with_context(|| format!("cannot take on the pod in {}", pod_dir.display()))?;
+    machine.run()?;
+    machine.finish()
+}
+
+/// Takes the owner's channel from standard input, which becomes `/dev/null`.
+fn owner_channel() -> anyhow::Result<UnixStream> {
+    let channel = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("the channel to the owner is missing")?;
+    let null = File::open("/dev/null").context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context("cannot redirect standard input")?;
+    Ok(UnixStream::from(channel))
+}

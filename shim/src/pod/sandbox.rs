@@ -1,0 +1,219 @@
+//! Making and removing what the pod's containers share: control group, namespaces, volumes, files.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bundles::capability::CapSet;
+use bundles::host::Host;
+use bundles::layout::Layout;
+use bundles::security::{self, Seccomp};
+use bundles::{resources, volume};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use plan::Fact;
+use runtime::cgroup::Members;
+use runtime::log::{Pump, Stream};
+use runtime::sandbox::Wanted;
+use runtime::seccomp::Filter;
+use runtime::state_dir;
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::compile::containers;
+use super::machine::Machine;
+use super::tokens;
+
+/// A pod's control group: `podshim/<qos>/pod<uid>`.
+pub fn pod_cgroup(pod: &Pod) -> String {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    // Quantities were validated; one that cannot be read asks for nothing.
+    let qos = resources::qos(&spec).unwrap_or(resources::Qos::BestEffort);
+    format!("{}/{}/pod{uid}", runtime::cgroup::BASE, qos.directory())
+}
+
+/// What the bundles need to know of this host.
+pub fn host() -> anyhow::Result<Host> {
+    runtime::host::read().context("cannot read the facts of this host")
+}
+
+/// Which namespaces the pod shares with the host.
+pub fn wanted(pod: &Pod, host: &Host) -> anyhow::Result<Wanted> {
+    let host_network = pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false);
+    Ok(Wanted { host_network, hostname: volume::names(pod, host)?.hostname })
+}
+
+/// Compiles the seccomp filter of every container, each different one once.
+pub fn filters(spec: &PodSpec, host: &Host) -> Vec<Option<Arc<Filter>>> {
+    let mut known: Vec<(CapSet, Arc<Filter>)> = Vec::new();
+    let mut filters = Vec::new();
+    for container in containers(spec) {
+        // What cannot be resolved is reported when the container is created.
+        let Ok(security) = security::resolve(spec, container, host) else {
+            filters.push(None);
+            continue;
+        };
+        if security.seccomp == Seccomp::Unconfined {
+            filters.push(None);
+            continue;
+        }
+        let capabilities = security.capabilities;
+        let filter = match known.iter().find(|(held, _)| *held == capabilities) {
+            Some((_, filter)) => Arc::clone(filter),
+            None => {
+                let filter = Arc::new(runtime::seccomp::runtime_default(capabilities));
+                known.push((capabilities, Arc::clone(&filter)));
+                filter
+            }
+        };
+        filters.push(Some(filter));
+    }
+    filters
+}
+
+impl Machine {
+    pub(super) fn make_sandbox(&mut self) {
+        self.record(Fact::SandboxMaking);
+        match self.try_make_sandbox() {
+            Ok(()) => {
+                self.record(Fact::SandboxReady);
+            }
+            Err(e) => {
+                let again = may_pass(&e);
+                self.undo_sandbox();
+                self.record(Fact::SandboxFailed { message: format!("{e:#}"), again });
+            }
+        }
+    }
+
+    fn try_make_sandbox(&mut self) -> anyhow::Result<()> {
+        let spec = self.file.pod.spec.clone().unwrap_or_default();
+        let values = resources::pod_resources(&spec, &self.host)?;
+        self.cgroups.make_pod(&self.pod_cgroup, &values)?;
+        self.sandbox = Some(runtime::sandbox::make(&self.dir, &self.wanted)?);
+        runtime::volume::make_shm(&self.dir)?;
+        for empty_dir in volume::empty_dirs(&spec, &self.host)? {
+            runtime::volume::make_empty_dir(&self.dir, &empty_dir)?;
+        }
+        self.write_shared_files()?;
+        self.open_pump()
+    }
+
+    fn write_shared_files(&self) -> anyhow::Result<()> {
+        let host_text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let pod = &self.file.pod;
+        let spec = pod.spec.clone().unwrap_or_default();
+        let names = volume::names(pod, &self.host)?;
+        let hosts = volume::hosts_file(&spec, &names, &self.pod_ips(), &host_text("/etc/hosts"))?;
+        let resolver = volume::resolv_conf(&spec, &host_text("/etc/resolv.conf"))?;
+        for (name, text) in
+            [("hosts", hosts), ("resolv.conf", resolver.text), ("hostname", names.hostname_file())]
+        {
+            runtime::volume::write_shared_file(&self.dir, name, &text)?;
+        }
+        Ok(())
+    }
+
+    /// The pod's addresses: the host's on its network; none beyond loopback otherwise, so far.
+    pub(super) fn pod_ips(&self) -> Vec<String> {
+        self.host.host_ip.iter().filter(|_| self.wanted.host_network).cloned().collect()
+    }
+
+    fn open_pump(&mut self) -> anyhow::Result<()> {
+        state_dir::make_dir(&self.dir.io(), 0o700)?;
+        let pump = Pump::open(&self.dir.io(), &self.container_names())?;
+        for (fd, token) in pump.fds() {
+            let data = EventData::new_u64(stream_token(token));
+            epoll::add(&self.epoll, fd, data, EventFlags::IN)?;
+        }
+        self.pump = Some(pump);
+        Ok(())
+    }
+
+    /// Takes back what a failed attempt made.
+    fn undo_sandbox(&mut self) {
+        self.pump = None;
+        if let Some(sandbox) = self.sandbox.take()
+            && let Err(e) = sandbox.remove()
+        {
+            tracing::warn!("{}", runtime::chain(&e));
+        }
+        let _ = runtime::sandbox::unpin(&self.dir.pin);
+        let _ = self.cgroups.remove_pod(&self.pod_cgroup);
+        let _ = fs::remove_dir_all(self.dir.io());
+    }
+
+    /// Removes all that is left of the pod but its directory, which holds the journal.
+    pub(super) fn teardown(&mut self) {
+        let mut left = Vec::new();
+        let mut note = |result: Result<(), String>| left.extend(result.err());
+        note(
+            self.cgroups
+                .kill(&self.pod_cgroup, Members::Pod)
+                .map(drop)
+                .map_err(|e| runtime::chain(&e)),
+        );
+        while runtime::sys::process::reap().is_some() {}
+        note(self.cgroups.remove_pod(&self.pod_cgroup).map_err(|e| runtime::chain(&e)));
+        self.pump = None;
+        if let Some(sandbox) = self.sandbox.take() {
+            note(sandbox.remove().map_err(|e| runtime::chain(&e)));
+        }
+        for what in left {
+            tracing::warn!("something is left of pod {}: {what}", self.pod.name);
+        }
+        self.record(Fact::TornDown);
+    }
+}
+
+/// The number of a container's stream in the epoll set.
+pub fn stream_token(token: runtime::log::Token) -> u64 {
+    let second = u32::from(token.stream == Stream::Stderr);
+    tokens::stream(u32::try_from(token.container * 2).unwrap_or(u32::MAX - 1) + second)
+}
+
+/// Whether the same attempt may succeed later: a resource that was short and not a thing that is
+/// wrong.
+fn may_pass(error: &anyhow::Error) -> bool {
+    use nix::errno::Errno::{EAGAIN, EBUSY, EDQUOT, EMFILE, ENFILE, ENOMEM, ENOSPC};
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .filter_map(std::io::Error::raw_os_error)
+        .map(nix::errno::Errno::from_raw)
+        .any(|e| matches!(e, ENOSPC | ENOMEM | EMFILE | ENFILE | EAGAIN | EBUSY | EDQUOT))
+}
+
+/// Removes a pod's directories and its name, and unmounts the state directory behind the last pod.
+/// `held` is the pod's lock, if the caller has it open.
+pub fn remove_directories(
+    layout: &Layout,
+    pod: &plan::Pod,
+    held: Option<File>,
+) -> anyhow::Result<()> {
+    let dir = layout.pod(&pod.uid);
+    let root_lock = state_dir::lock(layout)?;
+    remove_tree(&dir.kept)?;
+    remove_name(layout, pod);
+    drop(held);
+    remove_tree(&dir.dir)?;
+    state_dir::leave_if_last(layout, &root_lock)?;
+    Ok(())
+}
+
+/// The link is removed only if it is this pod's.
+fn remove_name(layout: &Layout, pod: &plan::Pod) {
+    let link = layout.name(&pod.namespace, &pod.name);
+    if fs::read_link(&link).is_ok_and(|uid| uid == Path::new(&pod.uid)) {
+        let _ = fs::remove_file(&link);
+    }
+}
+
+fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

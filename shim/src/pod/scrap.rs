@@ -1,0 +1,146 @@
+//! Removing a pod whose shim is dead (and, in this release, cannot be adopted by another one).
+//!
+//! Never next to a living shim: the pod's lock comes first. Never from inside: everything is done
+//! from the host's mount namespace, and what the pod mounted goes with its namespace.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use bundles::layout::Layout;
+use runtime::cgroup::{BASE, Members};
+use runtime::state_dir;
+use rustix::fs::{FlockOperation, flock};
+
+use super::file::PodFile;
+
+/// What became of a pod that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its shim or its owner lives.
+    Alive,
+    /// It is removed; this was its name.
+    Scrapped(String),
+}
+
+/// Removes a pod if its shim is dead and so is the process that owns it.
+pub fn if_dead(layout: &Layout, uid: &str) -> anyhow::Result<Verdict> {
+    let dir = layout.pod(uid);
+    let file = PodFile::read(&dir.spec()).ok();
+    // Without its file nobody could have started a shim.
+    if file.as_ref().is_some_and(|f| f.owner.is_alive()) {
+        return Ok(Verdict::Alive);
+    }
+    let Some(lock) = lock(&dir.lock())? else { return Ok(Verdict::Alive) };
+    let name = file.map(|f| f.pod.metadata.name.unwrap_or_default()).unwrap_or_default();
+    remove(layout, uid, lock)?;
+    Ok(Verdict::Scrapped(name))
+}
+
+/// Removes a pod of ours whose shim has died under us.
+pub fn own(layout: &Layout, uid: &str) -> anyhow::Result<()> {
+    let Some(lock) = lock(&layout.pod(uid).lock())? else {
+        bail!("the shim of pod {uid} lives and does not answer");
+    };
+    remove(layout, uid, lock)
+}
+
+/// `None` if somebody holds it. A pod that never had a shim has no lock file yet: it gets one.
+fn lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let file = File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn remove(layout: &Layout, uid: &str, lock: File) -> anyhow::Result<()> {
+    remove_cgroups(uid)?;
+    let dir = layout.pod(uid);
+    runtime::sandbox::unpin(&dir.pin)?;
+    let root_lock = state_dir::lock(layout)?;
+    remove_names(layout, uid)?;
+    remove_tree(&dir.kept)?;
+    drop(lock);
+    remove_tree(&dir.dir)?;
+    state_dir::leave_if_last(layout, &root_lock)?;
+    Ok(())
+}
+
+fn remove_cgroups(uid: &str) -> anyhow::Result<()> {
+    let cgroups = runtime::cgroup::detect()?;
+    for pod in cgroups.pods(BASE)?.into_iter().filter(|pod| pod.uid == uid) {
+        cgroups.kill(&pod.cgroup, Members::Pod)?;
+        cgroups.remove_pod(&pod.cgroup)?;
+    }
+    Ok(())
+}
+
+fn remove_names(layout: &Layout, uid: &str) -> anyhow::Result<()> {
+    for name in crate::cli::names_in(&layout.names())? {
+        let link = layout.names().join(name);
+        if fs::read_link(&link).is_ok_and(|to| to == Path::new(uid)) {
+            fs::remove_file(&link).with_context(|| format!("cannot remove {}", link.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Pods of this root that have no live directory any more: a state directory that was emptied (a
+/// reboot, or by hand), or a removal that was cut short. Survivors found by their control groups are
+/// killed first. Ours are those whose uid has a directory in this root.
+pub fn leftovers(layout: &Layout) -> anyhow::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for uid in crate::cli::names_in(&layout.root.join("pods"))? {
+        // Under the root's lock nobody is about to make this pod.
+        let held = state_dir::lock(layout)?;
+        if !is_uid(&uid) || layout.pod(&uid).dir.exists() {
+            continue;
+        }
+        remove_cgroups(&uid)?;
+        runtime::sandbox::unpin(&layout.pod(&uid).pin)?;
+        remove_names(layout, &uid)?;
+        remove_tree(&layout.kept(&uid))?;
+        drop(held);
+        removed.push(uid);
+    }
+    Ok(removed)
+}
+
+/// Whether a name has the form of a uid: it becomes a path below which things are removed.
+pub fn is_uid(name: &str) -> bool {
+    name.len() == 36
+        && name.bytes().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        })
+}
+
+fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_uids_are_taken_for_uids() {
+        assert!(is_uid("0b0dd9b5-3c5e-4e0b-8f4e-6a3c8f1f2a77"));
+        for other in [
+            "",
+            "..",
+            "0b0dd9b5-3c5e-4e0b-8f4e-6a3c8f1f2a7/",
+            "0b0dd9b53c5e4e0b8f4e6a3c8f1f2a770000",
+        ] {
+            assert!(!is_uid(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What is said over a pod's socket: JSON values, one a line, each an externally tagged request or
+//! reply. Root only (the socket lies in a directory of mode 0700).
+//!
+//! A client may send [`Request`]s at any time. After [`Request::Watch`] it is sent every event and
+//! every change of status until the pod is over; the channel to the pod's owner is a watching client
+//! from the start.
+
+use plan::{Mono, Wall};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// From a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Request {
+    /// The pod as it is: one [`Reply::Pod`].
+    Get,
+    /// Everything from now on, after one [`Reply::Pod`].
+    Watch,
+    /// Delete the pod; `null` is its own grace period. One [`Reply::Done`] at once.
+    Delete {
+        /// Seconds.
+        grace_s: Option<u32>,
+    },
+    /// Kill every container of the pod at once. One [`Reply::Done`].
+    Kill,
+    /// Restart one container. One [`Reply::Done`] or [`Reply::Error`].
+    Restart {
+        /// Its name.
+        container: String,
+    },
+}
+
+/// From the shim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reply {
+    /// The whole Kubernetes object.
+    Pod(Box<Value>),
+    /// The pod's `status`, which has changed.
+    Status(Box<Value>),
+    /// Something happened.
+    Event(PodEvent),
+    /// All that the pod waits for, which has changed.
+    Waiting(Vec<PodWaiting>),
+    /// A request was taken.
+    Done,
+    /// A request was refused.
+    Error(String),
+    /// The pod is over and nothing is left of it.
+    Over {
+        /// What `podshim run` of this pod exits with.
+        exit_code: i32,
+    },
+}
+
+/// A Kubernetes event of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodEvent {
+    /// When.
+    pub at: Wall,
+    /// `Warning` and not `Normal`.
+    pub warning: bool,
+    /// `Started`, `Killing`, ….
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// The container it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+/// One thing that a pod waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodWaiting {
+    /// The container that waits; the pod itself if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// For what.
+    pub reason: String,
+    /// When time alone ends it, on `CLOCK_BOOTTIME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Mono>,
+}
+
+impl PodWaiting {
+    /// Whether somebody waits for a container to stop.
+    pub fn is_stop(&self) -> bool {
+        self.until.is_some() && self.reason.contains("grace")
+    }
+}

@@ -1,0 +1,459 @@
+//! `podshim run`: pods, jobs and deployments of manifests, in the foreground.
+//!
+//! It is the controller of what it runs for as long as it lives: it makes and deletes pods as their
+//! controllers want, shows what happens, and takes everything down when it is told to end. The pods
+//! themselves are their shims' business. When it dies without a word, each shim sees its channel
+//! closed and takes its pod down gracefully.
+
+use std::time::Duration;
+
+use bundles::layout::Layout;
+use bundles::manifest::{self, Object};
+use k8s_openapi::api::core::v1::Pod;
+use plan::Mono;
+use plan::workload::{Phase, WorkloadPod};
+use runtime::state_dir;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::cli::{CANNOT, RunArgs, RunOutput, colour_wanted};
+use crate::protocol::{Reply, Request};
+
+pub mod objects;
+mod pods;
+mod print;
+mod spawn;
+mod workload;
+
+use pods::{Message, Pods};
+use print::Printer;
+use spawn::Spawner;
+use workload::Controller;
+
+/// Runs the manifests to their end; returns the exit code.
+pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
+    let report = manifest::read(&manifest::sources(&args.files)?);
+    eprint!("{}", report.render(colour_wanted(&std::io::stderr())));
+    if !report.is_ok(args.strict) {
+        return Ok(CANNOT);
+    }
+    if report.objects.is_empty() {
+        anyhow::bail!("the manifests hold no object");
+    }
+    // One thread: shims are started from here, and nothing here is slow.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let printer = Printer::new(args.quiet, args.output == Some(RunOutput::Json));
+        let spawner = Spawner::new(layout, args.pull)?;
+        let (pods, messages) = Pods::new()?;
+        let several = report.objects.len() > 1 || report.objects.iter().any(many_pods);
+        let mut session = Session {
+            spawner,
+            pods,
+            messages,
+            printer,
+            several,
+            workloads: Vec::new(),
+            ending: None,
+        };
+        let code = session.run(report.objects).await;
+        session.finish();
+        code
+    })
+}
+
+/// Whether an object has more than one pod at a time: then lines name the pod too.
+fn many_pods(object: &Object) -> bool {
+    match object {
+        Object::Pod(_) => false,
+        Object::Deployment(d) => d.spec.replicas.unwrap_or(1) > 1,
+        Object::Job(j) => j.spec.as_ref().and_then(|s| s.parallelism).unwrap_or(1) > 1,
+    }
+}
+
+/// An object of the manifests, being run.
+struct Workload {
+    /// `None` for a pod of its own.
+    controller: Option<Controller>,
+    /// Set when it is over.
+    exit_code: Option<i32>,
+}
+
+/// Why everything ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ending {
+    exit_code: i32,
+    at_once: bool,
+}
+
+struct Session {
+    spawner: Spawner,
+    pods: Pods,
+    messages: mpsc::Receiver<Message>,
+    printer: Printer,
+    several: bool,
+    workloads: Vec<Workload>,
+    ending: Option<Ending>,
+}
+
+/// How often a wait that has an end is told of.
+const REMIND: Duration = Duration::from_secs(5);
+
+impl Session {
+    async fn run(&mut self, objects: Vec<Object>) -> anyhow::Result<i32> {
+        let mut signals = Signals::new()?;
+        for object in objects {
+            if let Err(e) = self.take_on(object) {
+                self.printer.warn(&crate::cli::one_line(&e));
+                self.end(Ending { exit_code: CANNOT, at_once: false }).await;
+                break;
+            }
+        }
+        let mut remind = tokio::time::interval(REMIND);
+        remind.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let wake_at = self.control().await?;
+            if self.is_over() {
+                return Ok(self.exit_code());
+            }
+            tokio::select! {
+                message = self.messages.recv() => {
+                    if let Some(message) = message {
+                        self.on_message(message)?;
+                    }
+                    while let Ok(message) = self.messages.try_recv() {
+                        self.on_message(message)?;
+                    }
+                }
+                uids = self.pods.logs_grew() => self.print_logs(&uids),
+                exit_code = signals.next() => self.on_signal(exit_code).await,
+                () = until(wake_at) => {}
+                _ = remind.tick() => self.remind(),
+            }
+        }
+    }
+
+    fn take_on(&mut self, object: Object) -> anyhow::Result<()> {
+        let now = runtime::clock::now();
+        let controller = match object {
+            Object::Pod(pod) => {
+                self.workloads.push(Workload { controller: None, exit_code: None });
+                return self.make_pod(named(*pod)?, self.workloads.len() - 1);
+            }
+            Object::Job(mut job) => {
+                self.prepare(&mut job.metadata)?;
+                Controller::job(self.spawner.layout(), *job, now)?
+            }
+            Object::Deployment(mut deployment) => {
+                self.prepare(&mut deployment.metadata)?;
+                Controller::deployment(self.spawner.layout(), *deployment, now)?
+            }
+        };
+        self.workloads.push(Workload { controller: Some(controller), exit_code: None });
+        Ok(())
+    }
+
+    /// A controller is a user of the state directory; its object needs a name and a uid.
+    fn prepare(
+        &self,
+        meta: &mut k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    ) -> anyhow::Result<()> {
+        let layout = self.spawner.layout();
+        let held = state_dir::lock(layout)?;
+        state_dir::enter(layout, &held)?;
+        if meta.name.as_deref().is_none_or(str::is_empty) {
+            meta.name = Some(generated(meta.generate_name.as_deref())?);
+        }
+        meta.uid = Some(spawn::new_uid()?);
+        Ok(())
+    }
+
+    fn make_pod(&mut self, pod: Pod, workload: usize) -> anyhow::Result<()> {
+        let spawned = self.spawner.spawn(pod)?;
+        let name = spawned.pod.metadata.name.clone().unwrap_or_default();
+        let several = self.several;
+        self.pods.add(spawned, workload, &mut self.printer, |container| {
+            prefix(several, &name, Some(container))
+        })
+    }
+
+    /// Asks every controller what it wants and does it; says when to ask again.
+    async fn control(&mut self) -> anyhow::Result<Option<Mono>> {
+        let mut wake_at = None;
+        for index in 0..self.workloads.len() {
+            let own = self.pods_of(index);
+            let workload = &mut self.workloads[index];
+            let Some(controller) = &mut workload.controller else {
+                if let Some((_, code)) = own
+                    .iter()
+                    .find(|(p, gone)| *gone && p.is_terminal())
+                    .map(|(p, g)| (g, p.exit_code))
+                {
+                    workload.exit_code.get_or_insert(code);
+                }
+                continue;
+            };
+            if self.ending.is_some() && workload.exit_code.is_some() {
+                continue;
+            }
+            let pods: Vec<WorkloadPod> = own.into_iter().map(|(pod, _)| pod).collect();
+            let wanted = controller.plan(&pods, runtime::clock::now())?;
+            wake_at = [wake_at, wanted.wake_at].into_iter().flatten().min();
+            if let Some(code) = wanted.over {
+                workload.exit_code = Some(code);
+            }
+            for uid in wanted.delete {
+                self.pods.request(&uid, &Request::Delete { grace_s: None }).await;
+            }
+            if self.ending.is_none() {
+                for pod in wanted.create {
+                    if let Err(e) = self.make_pod(pod, index) {
+                        self.printer.warn(&crate::cli::one_line(&e));
+                        self.end(Ending { exit_code: CANNOT, at_once: false }).await;
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(wake_at.filter(|_| self.ending.is_none()))
+    }
+
+    /// The pods of a workload, as its controller sees them, and whether each is gone.
+    fn pods_of(&self, workload: usize) -> Vec<(WorkloadPod, bool)> {
+        self.pods
+            .list
+            .iter()
+            .filter(|(_, pod)| pod.workload == workload)
+            .map(|(uid, pod)| (workload_pod(uid, pod), pod.gone))
+            .collect()
+    }
+
+    fn on_message(&mut self, message: Message) -> anyhow::Result<()> {
+        let Message { uid, reply } = message;
+        let Some(pod) = self.pods.list.get_mut(&uid) else { return Ok(()) };
+        let name = pod.name().to_owned();
+        match reply {
+            Some(Reply::Event(event)) => {
+                pod.print_logs(&self.printer);
+                let prefix = prefix(self.several, &name, event.container.as_deref());
+                self.printer.event(&pod.object, &prefix, &event);
+            }
+            Some(Reply::Status(status)) => pod.object["status"] = *status,
+            Some(Reply::Pod(object)) => pod.object = *object,
+            Some(Reply::Waiting(waiting)) => pod.waiting = waiting,
+            Some(Reply::Over { exit_code }) => pod.exit_code = Some(exit_code),
+            Some(Reply::Error(text)) => self.printer.warn(&text),
+            Some(Reply::Done) => {}
+            None => self.on_gone(&uid)?,
+        }
+        Ok(())
+    }
+
+    /// A shim has ended. One that did not say how has died: nothing of its pod may stay.
+    fn on_gone(&mut self, uid: &str) -> anyhow::Result<()> {
+        self.pods.end(uid, &self.printer);
+        let Some(pod) = self.pods.list.get_mut(uid) else { return Ok(()) };
+        if pod.exit_code.is_some() {
+            self.printer.object(&pod.object);
+            return Ok(());
+        }
+        pod.exit_code = Some(CANNOT);
+        pod.object["status"]["phase"] = "Failed".into();
+        let (name, workload) = (pod.name().to_owned(), pod.workload);
+        let last_words = diagnostics(self.spawner.layout(), uid);
+        self.printer.warn(&format!(
+            "the shim of pod {name} died; its containers are killed and the pod is removed{last_words}"
+        ));
+        self.workloads[workload].exit_code = Some(CANNOT);
+        self.printer.object(&pod.object);
+        crate::pod::scrap::own(self.spawner.layout(), uid)
+    }
+
+    fn print_logs(&mut self, uids: &[String]) {
+        for uid in uids {
+            if let Some(pod) = self.pods.list.get_mut(uid) {
+                pod.print_logs(&self.printer);
+            }
+        }
+    }
+
+    /// The first signal ends everything gracefully, the second at once.
+    async fn on_signal(&mut self, exit_code: i32) {
+        let at_once = self.ending.is_some();
+        let how = if at_once { "kills every container" } else { "stops (again: kills at once)" };
+        self.printer.note("", how);
+        let exit_code = self.ending.map_or(exit_code, |e| e.exit_code);
+        self.end(Ending { exit_code, at_once }).await;
+    }
+
+    async fn end(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+        let request =
+            if ending.at_once { Request::Kill } else { Request::Delete { grace_s: None } };
+        self.pods.request_all(&request).await;
+    }
+
+    /// While containers are being stopped, says how long each has left.
+    fn remind(&self) {
+        let now = runtime::clock::mono();
+        for pod in self.pods.list.values().filter(|p| !p.gone) {
+            for waiting in pod.waiting.iter().filter(|w| w.is_stop()) {
+                let Some(left) = waiting.until.filter(|until| *until > now) else { continue };
+                let seconds = (left.0 - now.0).div_ceil(Mono::SECOND);
+                let prefix = prefix(self.several, pod.name(), waiting.container.as_deref());
+                self.printer.note(&prefix, &format!("{}, {seconds}s left", waiting.reason));
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        if self.pods.anybody_alive() {
+            return false;
+        }
+        self.ending.is_some() || self.workloads.iter().all(|w| w.exit_code.is_some())
+    }
+
+    /// Of several, the first that is not 0.
+    fn exit_code(&self) -> i32 {
+        if let Some(ending) = self.ending {
+            return ending.exit_code;
+        }
+        self.workloads.iter().filter_map(|w| w.exit_code).find(|c| *c != 0).unwrap_or(0)
+    }
+
+    /// What was run is removed; its logs stay until `podshim prune`.
+    fn finish(&self) {
+        for controller in self.workloads.iter().filter_map(|w| w.controller.as_ref()) {
+            self.printer.object(controller.file.object());
+            controller.file.remove();
+        }
+        let layout = self.spawner.layout();
+        let left = state_dir::lock(layout).and_then(|held| state_dir::leave_if_last(layout, &held));
+        if let Err(e) = left {
+            self.printer.warn(&runtime::chain(&e));
+        }
+    }
+}
+
+/// Gives a pod its name, if it has only the beginning of one.
+fn named(mut pod: Pod) -> anyhow::Result<Pod> {
+    if pod.metadata.name.as_deref().is_none_or(str::is_empty) {
+        pod.metadata.name = Some(generated(pod.metadata.generate_name.as_deref())?);
+    }
+    Ok(pod)
+}
+
+fn generated(prefix: Option<&str>) -> anyhow::Result<String> {
+    Ok(format!("{}{}", prefix.unwrap_or("pod-"), workload::suffix()?))
+}
+
+fn prefix(several: bool, pod: &str, container: Option<&str>) -> String {
+    match (several, container) {
+        (true, Some(container)) => format!("{pod}/{container}"),
+        (false, Some(container)) => container.to_owned(),
+        (_, None) => pod.to_owned(),
+    }
+}
+
+/// The last lines of a dead shim.
+fn diagnostics(layout: &Layout, uid: &str) -> String {
+    const LINES: usize = 5;
+    let text = std::fs::read_to_string(layout.pod(uid).diagnostics()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(LINES);
+    if lines.is_empty() { String::new() } else { format!(":\n{}", lines[from..].join("\n")) }
+}
+
+fn workload_pod(uid: &str, pod: &pods::PodRun) -> WorkloadPod {
+    let status = &pod.object["status"];
+    let phase = match pod.phase() {
+        "Running" => Phase::Running,
+        "Succeeded" => Phase::Succeeded,
+        "Failed" => Phase::Failed,
+        _ => Phase::Pending,
+    };
+    // A pod that was deleted before anything ran ends without a phase of its own.
+    let phase = match (pod.gone, phase) {
+        (true, Phase::Pending | Phase::Running) => Phase::Failed,
+        (false, Phase::Succeeded | Phase::Failed) => Phase::Running,
+        (_, phase) => phase,
+    };
+    let ready = status["conditions"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
+    let sum = |list: &str| -> u64 {
+        status[list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|s| s["restartCount"].as_u64())
+            .sum()
+    };
+    let restarts = sum("initContainerStatuses") + sum("containerStatuses");
+    WorkloadPod {
+        uid: uid.to_owned(),
+        name: pod.name().to_owned(),
+        phase,
+        deleting: pod.deleting,
+        created: pod.created,
+        finished: pod.finished,
+        restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
+        ready,
+        exit_code: pod.exit_code.unwrap_or(0),
+    }
+}
+
+async fn until(at: Option<Mono>) {
+    match at {
+        None => std::future::pending().await,
+        Some(at) => {
+            let left = at.0.saturating_sub(runtime::clock::mono().0);
+            tokio::time::sleep(Duration::from_nanos(left)).await;
+        }
+    }
+}
+
+/// The signals that end `podshim run`, and their exit codes.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Option<Signal>,
+}
+
+impl Signals {
+    /// INT and TERM are handled even if they were inherited as ignored (a script's background job);
+    /// HUP stays ignored under nohup.
+    fn new() -> anyhow::Result<Signals> {
+        let hang_up = if hup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+            _ = hang_up => 129,
+        }
+    }
+}
+
+/// Bit 0 of `SigIgn` in `/proc/self/status`.
+fn hup_is_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"))?.trim().to_owned();
+            u64::from_str_radix(&mask, 16).ok()
+        })
+        .is_some_and(|mask| mask & 1 == 1)
+}

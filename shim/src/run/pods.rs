@@ -1,0 +1,256 @@
+//! The pods of one `podshim run`: their channels, their logs, what is known of them.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use plan::At;
+use runtime::log::reader::{Follower, Start};
+use serde_json::Value;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc;
+
+use super::print::Printer;
+use super::spawn::Spawned;
+use crate::protocol::{PodWaiting, Reply, Request};
+
+/// What comes from the shims, in the order in which it is noticed.
+#[derive(Debug)]
+pub struct Message {
+    /// From whose.
+    pub uid: String,
+    /// What it says; `None` when its channel is closed: the shim has ended.
+    pub reply: Option<Reply>,
+}
+
+/// How many replies may wait; a shim buffers more for its owner.
+const MESSAGES_MAX: usize = 1024;
+
+/// One pod.
+pub struct PodRun {
+    /// Its object; `status` is kept up to date.
+    pub object: Value,
+    /// Which workload it belongs to.
+    pub workload: usize,
+    /// What it exits with, once its shim said so.
+    pub exit_code: Option<i32>,
+    /// Its shim has ended.
+    pub gone: bool,
+    /// It was asked to end by us or by its controller.
+    pub deleting: bool,
+    /// When it was made.
+    pub created: At,
+    /// When it was over.
+    pub finished: Option<At>,
+    /// What it waits for.
+    pub waiting: Vec<PodWaiting>,
+    child: std::process::Child,
+    writer: OwnedWriteHalf,
+    followers: Vec<Log>,
+}
+
+struct Log {
+    prefix: String,
+    follower: Follower,
+}
+
+impl PodRun {
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        self.object["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// `status.phase`.
+    pub fn phase(&self) -> &str {
+        self.object["status"]["phase"].as_str().unwrap_or("Pending")
+    }
+
+    /// Prints what is new in the containers' logs.
+    pub fn print_logs(&mut self, printer: &Printer) {
+        for log in &mut self.followers {
+            let prefix = &log.prefix;
+            if let Err(e) = log.follower.poll(&mut |line| printer.output(prefix, &line)) {
+                printer.warn(&runtime::chain(&e));
+            }
+        }
+    }
+
+    fn finish_logs(&mut self, printer: &Printer) {
+        self.print_logs(printer);
+        for log in &mut self.followers {
+            let prefix = &log.prefix;
+            log.follower.finish(&mut |line| printer.output(prefix, &line));
+        }
+    }
+}
+
+/// inotify, as tokio wants its descriptors.
+struct Watcher(Inotify);
+
+impl AsRawFd for Watcher {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl AsFd for Watcher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// All of them.
+pub struct Pods {
+    /// By uid.
+    pub list: HashMap<String, PodRun>,
+    inotify: AsyncFd<Watcher>,
+    watches: HashMap<WatchDescriptor, String>,
+    sender: mpsc::Sender<Message>,
+}
+
+impl Pods {
+    /// None yet.
+    pub fn new() -> anyhow::Result<(Pods, mpsc::Receiver<Message>)> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+            .context("cannot watch logs (fs.inotify.max_user_instances?)")?;
+        let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+        #[expect(deprecated, reason = "its successor is unsafe; the watcher owns its descriptor")]
+        let inotify = AsyncFd::new(Watcher(inotify)).context("cannot watch logs")?;
+        Ok((Pods { list: HashMap::new(), inotify, watches: HashMap::new(), sender }, receiver))
+    }
+
+    /// Takes on a pod. `prefix` gives the name that its containers' lines begin with.
+    pub fn add(
+        &mut self,
+        spawned: Spawned,
+        workload: usize,
+        printer: &mut Printer,
+        prefix: impl Fn(&str) -> String,
+    ) -> anyhow::Result<()> {
+        let Spawned { uid, pod, child, channel, logs } = spawned;
+        let mut object = serde_json::to_value(&pod)?;
+        object["apiVersion"] = "v1".into();
+        object["kind"] = "Pod".into();
+        let writer = self.listen(&uid, channel)?;
+        let mut followers = Vec::new();
+        for (container, dir) in logs {
+            self.watch(&uid, &dir);
+            let prefix = prefix(&container);
+            printer.expect(&prefix);
+            followers.push(Log { prefix, follower: Follower::new(&dir, Start::Oldest) });
+        }
+        let pod = PodRun {
+            object,
+            workload,
+            exit_code: None,
+            gone: false,
+            deleting: false,
+            created: runtime::clock::now(),
+            finished: None,
+            waiting: Vec::new(),
+            child,
+            writer,
+            followers,
+        };
+        self.list.insert(uid, pod);
+        Ok(())
+    }
+
+    fn watch(&mut self, uid: &str, dir: &PathBuf) {
+        let flags =
+            AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        // Without a watch the lines come when the pod's next event does.
+        if let Ok(watch) = self.inotify.get_ref().0.add_watch(dir, flags) {
+            self.watches.insert(watch, uid.to_owned());
+        }
+    }
+
+    fn listen(&self, uid: &str, channel: StdUnixStream) -> anyhow::Result<OwnedWriteHalf> {
+        channel.set_nonblocking(true)?;
+        let (reader, writer) = UnixStream::from_std(channel)?.into_split();
+        let (sender, uid) = (self.sender.clone(), uid.to_owned());
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(reader).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let reply = match serde_json::from_str(&line) {
+                    Ok(reply) => reply,
+                    Err(e) => Reply::Error(format!("a shim's message is not understood: {e}")),
+                };
+                if sender.send(Message { uid: uid.clone(), reply: Some(reply) }).await.is_err() {
+                    return;
+                }
+            }
+            let _ = sender.send(Message { uid, reply: None }).await;
+        });
+        Ok(writer)
+    }
+
+    /// Waits until some log has grown, and prints what is new.
+    pub async fn logs_grew(&self) -> Vec<String> {
+        loop {
+            let Ok(mut guard) = self.inotify.readable().await else { return Vec::new() };
+            match guard.try_io(|fd| fd.get_ref().0.read_events().map_err(io::Error::from)) {
+                Ok(Ok(events)) => {
+                    let mut uids: Vec<String> =
+                        events.iter().filter_map(|e| self.watches.get(&e.wd).cloned()).collect();
+                    uids.sort();
+                    uids.dedup();
+                    return uids;
+                }
+                Ok(Err(_)) => return Vec::new(),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    /// Asks a pod for something. One that has gone needs nothing any more.
+    pub async fn request(&mut self, uid: &str, request: &Request) {
+        let Some(pod) = self.list.get_mut(uid) else { return };
+        if matches!(request, Request::Delete { .. } | Request::Kill) {
+            pod.deleting = true;
+        }
+        let Ok(mut line) = serde_json::to_vec(request) else { return };
+        line.push(b'\n');
+        // A closed channel is reported by the reader.
+        let _ = pod.writer.write_all(&line).await;
+    }
+
+    /// The same to all that are alive.
+    pub async fn request_all(&mut self, request: &Request) {
+        let uids: Vec<String> =
+            self.list.iter().filter(|(_, p)| !p.gone).map(|(uid, _)| uid.clone()).collect();
+        for uid in uids {
+            self.request(&uid, request).await;
+        }
+    }
+
+    /// The shim has ended: its last lines are printed and it is reaped.
+    pub fn end(&mut self, uid: &str, printer: &Printer) {
+        let Some(pod) = self.list.get_mut(uid) else { return };
+        pod.gone = true;
+        pod.finished = Some(runtime::clock::now());
+        pod.finish_logs(printer);
+        // Its channel is closed by its end, which takes no time any more.
+        let _ = pod.child.wait();
+        let inotify = &self.inotify.get_ref().0;
+        self.watches.retain(|watch, of| {
+            let keep = of != uid;
+            if !keep {
+                let _ = inotify.rm_watch(*watch);
+            }
+            keep
+        });
+    }
+
+    /// Whether any pod is left.
+    pub fn anybody_alive(&self) -> bool {
+        self.list.values().any(|p| !p.gone)
+    }
+}

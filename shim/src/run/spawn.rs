@@ -1,0 +1,182 @@
+//! Making a pod: its name, its directories, its file, and the shim that is it.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, bail};
+use bundles::layout::Layout;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use runtime::state_dir::{self, make_dir};
+
+use crate::pod::compile::containers;
+use crate::pod::file::{Owner, PodFile, PullOverride};
+
+/// What all pods of one `podshim run` have in common.
+pub struct Spawner {
+    layout: Layout,
+    pull: Option<PullOverride>,
+    owner: Owner,
+    /// Our own binary, sealed: every shim is executed from this one copy.
+    binary: OwnedFd,
+}
+
+/// A pod that was just made.
+pub struct Spawned {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The pod with its uid.
+    pub pod: Pod,
+    /// The shim.
+    pub child: Child,
+    /// The channel to it.
+    pub channel: UnixStream,
+    /// The log directory of each container, inits first.
+    pub logs: Vec<(String, PathBuf)>,
+}
+
+impl Spawner {
+    /// Seals the binary.
+    pub fn new(layout: Layout, pull: Option<PullOverride>) -> anyhow::Result<Spawner> {
+        let binary = runtime::seal::own_binary()
+            .context("cannot make a sealed copy of podshim (is vm.memfd_noexec 2?)")?;
+        Ok(Spawner { layout, pull, owner: Owner::this()?, binary })
+    }
+
+    /// The directories of this instance.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Makes the pod and starts its shim.
+    pub fn spawn(&self, mut pod: Pod) -> anyhow::Result<Spawned> {
+        let uid = new_uid()?;
+        pod.metadata.uid = Some(uid.clone());
+        pod.metadata.creation_timestamp = time(runtime::clock::now().wall);
+        let file = self.pod_file(pod);
+        let pod = file.pod.clone();
+        let dir = self.layout.pod(&uid);
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        {
+            let held = state_dir::lock(&self.layout)?;
+            state_dir::enter(&self.layout, &held)?;
+            self.take_name(&namespace, &name, &uid)?;
+            make_dir(&dir.kept, 0o700)?;
+            make_dir(&dir.dir, 0o700)?;
+        }
+        let made = self.start(&dir.dir, &file);
+        let (child, channel) = match made {
+            Ok(made) => made,
+            Err(e) => {
+                // Nothing runs yet: what was made is taken back.
+                if let Err(left) = crate::pod::scrap::own(&self.layout, &uid) {
+                    tracing::warn!("{left:#}");
+                }
+                return Err(e);
+            }
+        };
+        let logs = self.layout.pod_logs(&namespace, &name, &uid);
+        let spec = pod.spec.clone().unwrap_or_default();
+        let logs = containers(&spec).map(|c| (c.name.clone(), logs.join(&c.name))).collect();
+        Ok(Spawned { uid, pod, child, channel, logs })
+    }
+
+    fn pod_file(&self, pod: Pod) -> PodFile {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let always_written = containers(&spec)
+            .enumerate()
+            .filter(|(_, c)| c.image_pull_policy.as_deref() == Some("Always"))
+            .map(|(index, _)| index)
+            .collect();
+        PodFile {
+            pod,
+            root: self.layout.root.clone(),
+            state: self.layout.state.clone(),
+            logs: self.layout.logs.clone(),
+            pull: self.pull,
+            always_written,
+            owner: self.owner.clone(),
+        }
+    }
+
+    fn take_name(&self, namespace: &str, name: &str, uid: &str) -> anyhow::Result<()> {
+        let link = self.layout.name(namespace, name);
+        match std::os::unix::fs::symlink(uid, &link) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => bail!(
+                "pods {name:?} already exists in namespace {namespace:?} (`podshim get pods` shows \
+                 it; if its `podshim run` is dead, `podshim prune` frees the name)"
+            ),
+            Err(e) => Err(e).with_context(|| format!("cannot make {}", link.display())),
+        }
+    }
+
+    fn start(&self, dir: &Path, file: &PodFile) -> anyhow::Result<(Child, UnixStream)> {
+        file.write(&dir.join("pod.json"))?;
+        self.make_log_dirs(file)?;
+        let (ours, theirs) = UnixStream::pair().context("cannot make a channel to the shim")?;
+        let log = fs::File::create(dir.join("shim.log")).context("cannot make the shim's log")?;
+        let child = Command::new(format!("/proc/self/fd/{}", self.binary.as_raw_fd()))
+            .arg0("podshim")
+            .arg("shim")
+            .arg("--owned")
+            .arg(dir)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(log.try_clone().context("cannot share the shim's log")?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start the pod's shim")?;
+        Ok((child, ours))
+    }
+
+    /// They are made here so that they can be watched before anything is in them.
+    fn make_log_dirs(&self, file: &PodFile) -> anyhow::Result<()> {
+        let meta = &file.pod.metadata;
+        let field = |f: &Option<String>| f.clone().unwrap_or_default();
+        let pod =
+            self.layout.pod_logs(&field(&meta.namespace), &field(&meta.name), &field(&meta.uid));
+        let spec = file.pod.spec.clone().unwrap_or_default();
+        for container in containers(&spec) {
+            make_dir(&pod.join(&container.name), 0o755)?;
+        }
+        Ok(())
+    }
+}
+
+fn time(wall: plan::Wall) -> Option<Time> {
+    serde_json::from_value(wall.rfc3339().into()).ok()
+}
+
+/// A version 4 UUID (RFC 9562).
+pub fn new_uid() -> anyhow::Result<String> {
+    let mut bytes = random::<16>()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+}
+
+/// Random bytes.
+pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no random numbers: {e}"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uids_are_version_4() {
+        let uid = new_uid().expect("uid");
+        assert!(crate::pod::scrap::is_uid(&uid));
+        assert_eq!(&uid[14..15], "4");
+    }
+}
