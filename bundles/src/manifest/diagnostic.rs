@@ -82,40 +82,46 @@ impl Problem {
     pub(super) fn render(&self, level: Level<'_>, renderer: &Renderer) -> String {
         let (excerpt, mark) = self.excerpt();
         let title = self.title();
-        let mut group: Group<'_> = level
-            .primary_title(title.as_str())
-            .element(
-                Origin::path(self.source.name.as_str())
-                    .line(self.line())
-                    .char_column(self.column()),
-            )
-            .element(
-                Snippet::source(excerpt)
-                    .line_start(self.line())
-                    .annotation(AnnotationKind::Primary.span(mark)),
-            );
+        let snippet = Snippet::source(excerpt)
+            .line_start(self.line())
+            .annotation(AnnotationKind::Primary.span(mark));
+        let name = self.source.name.as_str();
+        let title = level.primary_title(title.as_str());
+        let mut group: Group<'_> = if excerpt.len() < self.line_text().len() {
+            // Of a part of a line the renderer cannot know the column.
+            let origin = Origin::path(name).line(self.line()).char_column(self.column());
+            title.element(origin).element(snippet)
+        } else {
+            title.element(snippet.path(name))
+        };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
         renderer.render(&[group])
     }
 
+    /// The line that is marked.
+    fn line_text(&self) -> &str {
+        let rest = &self.source.text[self.line_start()..];
+        let rest = rest.strip_prefix('\u{feff}').unwrap_or(rest);
+        let line = rest.split('\n').next().unwrap_or_default();
+        line.strip_suffix('\r').unwrap_or(line)
+    }
+
     /// The line that is marked, or the part of it around the mark, and the mark within.
     fn excerpt(&self) -> (&str, Range<usize>) {
-        let text = &self.source.text;
+        let line = self.line_text();
         let start = self.line_start();
-        let start = if text[start..].starts_with('\u{feff}') { start + 3 } else { start };
-        let rest = text.get(start..).unwrap_or_default();
-        let line = rest.split('\n').next().unwrap_or_default();
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        let from = self.span.start.saturating_sub(start).min(line.len());
-        let to = self.span.end.saturating_sub(start).clamp(from, line.len());
+        let bom = if self.source.text[start..].starts_with('\u{feff}') { 3 } else { 0 };
+        let from = self.span.start.saturating_sub(start + bom).min(line.len());
+        let to = self.span.end.saturating_sub(start + bom).clamp(from, line.len());
         if line.len() <= MAX_LINE {
             return (line, from..to);
         }
         let first = floor(line, from.saturating_sub(AROUND));
         let last = floor(line, (to.min(from + AROUND) + AROUND).min(line.len()));
-        (&line[first..last], from - first..to.min(last) - first)
+        let end = floor(line, to.min(last));
+        (&line[first..last], from - first..end - first)
     }
 }
 
