@@ -2,6 +2,8 @@
 //!
 //! `UPDATE_SCHEMA=1 cargo test -p bundles --test schema_is_current` writes it anew.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;

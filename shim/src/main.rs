@@ -11,7 +11,6 @@ mod pod;
 mod protocol;
 mod run;
 
-#[expect(clippy::exit, reason = "the one place where an exit code leaves the program")]
 fn main() {
     std::process::exit(cli::main());
 }

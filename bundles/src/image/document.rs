@@ -222,15 +222,13 @@ mod tests {
     fn a_document_of_two_kinds_is_refused() {
         let d = descriptor("");
         for text in [
-            format!(r#"{{"schemaVersion":2,"manifests":[],"layers":[]}}"#),
+            r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#.to_string(),
             format!(r#"{{"schemaVersion":2,"manifests":[],"config":{d}}}"#),
             format!(r#"{{"schemaVersion":2,"manifests":[{d}],"config":{d},"layers":[{d}]}}"#),
             format!(
                 r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","config":{d},"layers":[]}}"#
             ),
-            format!(
-                r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}}"#
-            ),
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#.to_string(),
             format!(r#"{{"schemaVersion":2,"config":{d}}}"#),
             r#"{"schemaVersion":2}"#.into(),
             r#"{"schemaVersion":1,"fsLayers":[]}"#.into(),

@@ -58,7 +58,7 @@ pub enum PullError {
         /// The image.
         image: String,
         /// Why.
-        source: OciDistributionError,
+        source: Box<OciDistributionError>,
     },
     /// It answers with a refusal, or the image is not there.
     #[error("registry {registry} does not give {what} of {image}")]
@@ -70,7 +70,7 @@ pub enum PullError {
         /// The image.
         image: String,
         /// Why.
-        source: OciDistributionError,
+        source: Box<OciDistributionError>,
     },
     /// A manifest or config cannot be used.
     #[error("image {image}")]
@@ -78,7 +78,7 @@ pub enum PullError {
         /// The image.
         image: String,
         /// Why.
-        source: DocumentError,
+        source: Box<DocumentError>,
     },
     /// Something is not what its digest or size says.
     #[error("{what} of {image} is not what it should be: expected {expected}, found {found}")]
@@ -100,7 +100,7 @@ pub enum PullError {
         /// The image.
         image: String,
         /// Why.
-        source: LayerError,
+        source: Box<LayerError>,
     },
     /// The store does not take it.
     #[error(transparent)]
@@ -276,7 +276,7 @@ impl Registry {
         layer::add(store, diff_id, &mut hashed).map_err(|source| PullError::Layer {
             digest: digest.clone(),
             image: self.name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         // What the decompressor left (padding after the last member) belongs to the digest too.
         io::copy(&mut hashed, &mut io::sink()).map_err(|e| self.failed("a layer", e.into()))?;
@@ -299,12 +299,13 @@ impl Registry {
             .block_on(self.client.pull_blob_stream(&self.image, &blob))
             .map_err(|e| self.failed(what, e))?;
         let chunks = sized.stream.map(|chunk| chunk.map(|bytes| bytes.to_vec())).boxed();
-        Ok(Stream { runtime: &self.runtime, chunks, chunk: Vec::new(), at: 0 })
+        Ok(Stream { runtime: &self.runtime, chunks, chunk: Vec::new(), at: 0, ended: false })
     }
 
     fn failed(&self, what: &'static str, source: OciDistributionError) -> PullError {
+        let source = Box::new(source);
         let (registry, image) = (self.registry.clone(), self.name.clone());
-        let unreachable = match &source {
+        let unreachable = match &*source {
             OciDistributionError::RequestError(e) => e.is_connect() || e.is_timeout(),
             OciDistributionError::ServerError { code, .. } => *code >= 500,
             _ => false,
@@ -317,7 +318,7 @@ impl Registry {
     }
 
     fn bad_document(&self, source: DocumentError) -> PullError {
-        PullError::Document { image: self.name.clone(), source }
+        PullError::Document { image: self.name.clone(), source: Box::new(source) }
     }
 
     fn mismatch(&self, what: &'static str, expected: String, found: String) -> PullError {
@@ -340,15 +341,20 @@ struct Stream<'a> {
     chunks: BoxStream<'static, io::Result<Vec<u8>>>,
     chunk: Vec<u8>,
     at: usize,
+    /// The stream must not be asked again: it would check the digest of nothing.
+    ended: bool,
 }
 
 impl Read for Stream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.chunk.len() {
+            if self.ended {
+                return Ok(0);
+            }
             let next = async { tokio::time::timeout(SILENCE, self.chunks.next()).await };
             match self.runtime.block_on(next) {
                 Ok(Some(chunk)) => (self.chunk, self.at) = (chunk?, 0),
-                Ok(None) => return Ok(0),
+                Ok(None) => self.ended = true,
                 Err(_) => {
                     let why = format!("the registry sent nothing for {}s", SILENCE.as_secs());
                     return Err(io::Error::new(io::ErrorKind::TimedOut, why));

@@ -124,16 +124,17 @@ impl Reader {
     /// Says so if there was nothing at all.
     pub(super) fn finish(mut self, sources: &[Source]) -> Report {
         let report = &mut self.report;
-        if report.objects.is_empty() && report.problems.is_empty() {
-            if let Some(source) = sources.first() {
-                report.problems.push(Problem {
-                    source: Arc::new(source.clone()),
-                    span: 0..0,
-                    path: String::new(),
-                    message: "no object here".into(),
-                    help: Some("a manifest holds a Pod, a Deployment or a Job".into()),
-                });
-            }
+        if report.objects.is_empty()
+            && report.problems.is_empty()
+            && let Some(source) = sources.first()
+        {
+            report.problems.push(Problem {
+                source: Arc::new(source.clone()),
+                span: 0..0,
+                path: String::new(),
+                message: "no object here".into(),
+                help: Some("a manifest holds a Pod, a Deployment or a Job".into()),
+            });
         }
         self.report
     }

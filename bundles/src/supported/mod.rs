@@ -84,13 +84,13 @@ impl Check {
                     self.resource(&entry.key, path.key(&entry.key));
                 }
             }
-            (Some("ContainerPort"), "hostPort") if !host_network => {
-                if !matches!(value.data, Data::Int(0)) {
-                    self.refuse(
-                        path.clone(),
-                        "a port of the host reaches the pod only with `hostNetwork: true`",
-                    );
-                }
+            (Some("ContainerPort"), "hostPort")
+                if !host_network && !matches!(value.data, Data::Int(0)) =>
+            {
+                self.refuse(
+                    path.clone(),
+                    "a port of the host reaches the pod only with `hostNetwork: true`",
+                );
             }
             _ => {}
         }

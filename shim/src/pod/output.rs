@@ -12,7 +12,7 @@ use super::sandbox::stream_token;
 impl Machine {
     pub(super) fn on_output(&mut self, index: u32) {
         let container = index as usize / 2;
-        let stream = if index % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
+        let stream = if index.is_multiple_of(2) { Stream::Stdout } else { Stream::Stderr };
         let now = runtime::clock::now().wall;
         let Some(pump) = &mut self.pump else { return };
         match pump.take(Token { container, stream }, now) {
