@@ -34,6 +34,8 @@ fn every_story_happens_as_it_is_told() {
     paths.sort();
     for path in paths {
         let told = fs::read_to_string(&path).unwrap();
+        // Shown only if the story stops the test.
+        println!("{}", path.display());
         let happened = tell(&told);
         count += 1;
         if std::env::var_os("PODSHIM_WRITE_STORIES").is_some() {

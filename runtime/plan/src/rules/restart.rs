@@ -45,8 +45,8 @@ pub(crate) fn refusal(pod: &Pod, state: &State, c: usize) -> Option<&'static str
     let Some(record) = state.records.get(c) else { return Some("there is no such container") };
     if state.ending.is_some() {
         Some("the pod ends")
-    } else if record.completed {
-        Some("it has completed, and what came after it relies on it")
+    } else if pod.containers[c].kind == Kind::Init {
+        Some("it is an init container: it runs to completion, and what comes after relies on it")
     } else if record.running().is_some() {
         None
     } else if record.last.is_none() {
