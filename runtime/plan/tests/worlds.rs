@@ -59,7 +59,7 @@ fn shape(number: usize) -> Pod {
         uid: "u".into(),
         restart_policy: policy,
         grace_s: GRACE_S,
-        active_deadline_s: (number % 5 == 0).then_some(400),
+        active_deadline_s: number.is_multiple_of(5).then_some(400),
         containers,
     }
 }
