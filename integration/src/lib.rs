@@ -1,1 +1,358 @@
-//! Placeholder, replaced below.
+//! What the black-box tests have in common: an instance of podshim of their own, and the check that
+//! nothing of it is left on the host.
+//!
+//! The binary is found by `PODSHIM_BIN`, an image archive by `PODSHIM_TEST_IMAGE` (`scripts/test`
+//! sets both); without them, beside the test's own executable and by `scripts/image`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long anything may take; the virtual machine is ten times slower than a host.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One instance: three directories that nobody else uses.
+pub struct Instance {
+    dir: tempfile::TempDir,
+    state: PathBuf,
+    /// One instance at a time: some tests look at the whole host.
+    _alone: MutexGuard<'static, ()>,
+}
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// What `podshim` said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Instance {
+    /// A new one, with the test image loaded as `alpine:latest`.
+    pub fn new() -> Instance {
+        assert!(nix::unistd::geteuid().is_root(), "the root tests must be run as root");
+        // A test that failed has poisoned it; the others still count.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let state = PathBuf::from(format!("/run/podshim-test-{}-{number}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let instance = Instance { dir, state, _alone: alone };
+        let said = instance.podshim(&["load", "-i", image().to_str().unwrap()]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        instance
+    }
+
+    /// `--root`.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// `--state`.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// A command line of this instance.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(args)
+            .env("PODSHIM_ROOT", self.root())
+            .env("PODSHIM_STATE", &self.state)
+            .env("PODSHIM_LOG_DIR", self.dir.path().join("logs"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn podshim(&self, args: &[&str]) -> Said {
+        said(self.command(args).output().unwrap())
+    }
+
+    /// Writes a manifest and gives its path.
+    pub fn manifest(&self, text: &str) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.path().join(format!("manifest-{number}.yaml"));
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Runs a manifest to its end; images are not pulled.
+    pub fn run(&self, manifest: &str) -> Said {
+        let path = self.manifest(manifest);
+        self.podshim(&["run", "--pull=never", &path])
+    }
+
+    /// Runs a manifest and gives the lifecycle events, in their order, as (reason, container).
+    pub fn events(&self, manifest: &str) -> (i32, Vec<(String, String)>) {
+        let path = self.manifest(manifest);
+        let said = self.podshim(&["run", "--pull=never", "-o", "json", &path]);
+        let events = said
+            .out
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("one JSON object a line"))
+            .filter(|object| object["kind"] == "Event")
+            .map(|event| {
+                let field = event["involvedObject"]["fieldPath"].as_str().unwrap_or_default();
+                let container = field.split(['{', '}']).nth(1).unwrap_or_default();
+                (event["reason"].as_str().unwrap().to_owned(), container.to_owned())
+            })
+            .collect();
+        (said.code, events)
+    }
+
+    /// Starts a manifest in the background.
+    pub fn start(&self, manifest: &str) -> Running<'_> {
+        let path = self.manifest(manifest);
+        self.start_file(&path)
+    }
+
+    /// Starts a manifest's file in the background.
+    pub fn start_file(&self, path: &str) -> Running<'_> {
+        let output = fs::File::create(self.dir.path().join("output")).unwrap();
+        let child = self
+            .command(&["run", "--pull=never", path])
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Running { instance: self, child: Some(child) }
+    }
+
+    /// The only pod.
+    pub fn pod(&self) -> Option<Value> {
+        let said = self.podshim(&["get", "pods", "-o", "json"]);
+        let list: Value = serde_json::from_str(&said.out).ok()?;
+        list["items"].as_array()?.first().cloned()
+    }
+
+    /// Waits until the only pod fulfils a condition.
+    pub fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let pod = self.pod();
+            match pod {
+                Some(pod) if condition(&pod) => return pod,
+                other => assert!(Instant::now() < deadline, "{what}: {other:#?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The newest process of each container of the only pod, by the pod's journal.
+    pub fn pids(&self) -> BTreeMap<String, i32> {
+        let pod = self.pod().expect("a pod");
+        let uid = pod["metadata"]["uid"].as_str().unwrap();
+        let names: Vec<String> = ["initContainers", "containers"]
+            .iter()
+            .filter_map(|list| pod["spec"][list].as_array())
+            .flatten()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect();
+        let mut created = BTreeMap::new();
+        let mut pids = BTreeMap::new();
+        for fact in self.facts(uid) {
+            let key = (fact["c"].clone().as_u64(), fact["inc"].as_u64());
+            match fact["fact"].as_str() {
+                Some("created") => {
+                    created.insert(key, fact["pid"].as_i64().unwrap());
+                }
+                Some("started") => {
+                    let name = names[usize::try_from(key.0.unwrap()).unwrap()].clone();
+                    pids.insert(name, i32::try_from(created[&key]).unwrap());
+                }
+                _ => {}
+            }
+        }
+        pids
+    }
+
+    /// The facts of a pod's journal.
+    pub fn facts(&self, uid: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.state.join("pods").join(uid).join("journal")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(&line[9..]).unwrap()["fact"].clone())
+            .collect()
+    }
+
+    /// The pid of the only pod's shim.
+    pub fn shim(&self) -> i32 {
+        let state = self.state.to_str().unwrap().to_owned();
+        let found = processes(|cmdline| cmdline.contains("\0shim\0") && cmdline.contains(&state));
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0]
+    }
+
+    /// Fails if anything of this instance is left: a process, a mount, a cgroup, the state.
+    pub fn nothing_is_left(&self) {
+        let state = self.state.to_str().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = self.left(state);
+            if left.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "left behind: {left:#?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn left(&self, state: &str) -> Vec<String> {
+        let mut left: Vec<String> = processes(|cmdline| cmdline.contains(state))
+            .iter()
+            .map(|p| format!("pid {p}"))
+            .collect();
+        let own = self.dir.path().to_str().unwrap();
+        let mounts = mounts().into_iter();
+        left.extend(mounts.filter(|line| line.contains(state) || line.contains(own)));
+        left.extend(self.cgroups());
+        if self.state.exists() {
+            left.push(format!("{state} exists"));
+        }
+        let kept = fs::read_dir(self.root().join("pods")).into_iter().flatten();
+        left.extend(kept.map(|e| format!("{}", e.unwrap().path().display())));
+        left
+    }
+}
+
+impl Instance {
+    /// Control groups of pods whose directories are in this root.
+    fn cgroups(&self) -> Vec<String> {
+        let kept = fs::read_dir(self.root().join("pods")).into_iter().flatten();
+        let uids: Vec<String> =
+            kept.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+        let hierarchies = ["/sys/fs/cgroup/podshim", "/sys/fs/cgroup/pids/podshim"];
+        let classes = hierarchies.iter().filter_map(|h| fs::read_dir(h).ok()).flatten().flatten();
+        classes
+            .filter_map(|class| fs::read_dir(class.path()).ok())
+            .flatten()
+            .flatten()
+            .map(|e| e.path().display().to_string())
+            .filter(|path| uids.iter().any(|uid| path.ends_with(&format!("pod{uid}"))))
+            .collect()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.nothing_is_left();
+        }
+    }
+}
+
+impl Default for Instance {
+    fn default() -> Instance {
+        Instance::new()
+    }
+}
+
+/// A `podshim run` in the background.
+pub struct Running<'a> {
+    instance: &'a Instance,
+    child: Option<Child>,
+}
+
+impl Running<'_> {
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Its exit code (128 plus the signal, if one killed it) and all that it printed.
+    pub fn wait(mut self) -> (i32, String) {
+        use std::os::unix::process::ExitStatusExt;
+        let status = self.child.take().unwrap().wait().unwrap();
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let text = fs::read(self.instance.dir.path().join("output")).unwrap();
+        (code, String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn said(output: Output) -> Said {
+    use std::os::unix::process::ExitStatusExt;
+    Said {
+        code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The binary that is tested.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PODSHIM_BIN") {
+        return path.into();
+    }
+    let exe = std::env::current_exe().unwrap();
+    let path = exe.parent().unwrap().parent().unwrap().join("podshim");
+    assert!(path.exists(), "build podshim first: {} is missing", path.display());
+    path
+}
+
+/// The folder of the sources.
+pub fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn image() -> PathBuf {
+    if let Some(path) = std::env::var_os("PODSHIM_TEST_IMAGE") {
+        return path.into();
+    }
+    let path = binary().parent().unwrap().join("test-image.tar");
+    if !path.exists() {
+        let script = sources().join("scripts/image");
+        let status = Command::new(script).arg(&path).status().unwrap();
+        assert!(status.success(), "scripts/image failed");
+    }
+    path
+}
+
+fn mounts() -> Vec<String> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Processes by their command line, whose arguments end with NUL each.
+fn processes(wanted: impl Fn(&str) -> bool) -> Vec<i32> {
+    let me = i32::try_from(std::process::id()).unwrap();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != me)
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|c| wanted(&String::from_utf8_lossy(&c)))
+        })
+        .collect()
+}

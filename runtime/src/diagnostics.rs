@@ -37,9 +37,18 @@ pub fn redirect(file: File, only_errors: bool) {
     if let Ok(mut destination) = DESTINATION.lock() {
         let before =
             std::mem::replace(&mut *destination, Destination { file: Some(file), only_errors });
-        // A creator has closed it already, with all that it inherited; to close that number again
-        // would hit another descriptor.
-        std::mem::forget(before);
+        if only_errors {
+            // A creator has closed it already, with all that it inherited; to close that number
+            // again would hit another descriptor.
+            std::mem::forget(before);
+        }
+    }
+}
+
+/// Lets go of the destination: what comes now is said to nobody.
+pub fn end() {
+    if let Ok(mut destination) = DESTINATION.lock() {
+        *destination = Destination { file: None, only_errors: false };
     }
 }
 

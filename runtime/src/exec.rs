@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::ExecHome;
 use crate::container::{Process, StartFailure, executor};
 use crate::seccomp::Filter;
-use crate::sys::process::{Fork, close_all_but, exit_now, fork, reset_signals};
+use crate::sys::process::{Fork, close_all_but, exit_now, fork, fork_of_fork, reset_signals};
 
 /// What is to be run, and where.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ fn enter(order: &ExecOrder<'_>, message: &OwnedFd, output: &OwnedFd) -> Result<(
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
     setns(order.init.pidfd.as_fd(), namespaces).map_err(step("enter the container"))?;
-    match fork().map_err(step("fork in the container"))? {
+    match fork_of_fork().map_err(step("fork in the container"))? {
         Fork::Parent(pid) => {
             send(message, &ExecMessage::Pid(pid));
             Ok(())

@@ -4,8 +4,6 @@
 //! and deployments for as long as it runs) and, started by it once a pod, the shim that *is* the
 //! pod.
 
-#![forbid(unsafe_code)]
-
 mod cli;
 mod pod;
 mod protocol;

@@ -33,6 +33,20 @@ pub fn fork() -> io::Result<Fork> {
     })
 }
 
+/// fork(2) of a process that was itself forked by [`fork`] and has started no thread since. It does
+/// not look, because after entering a container `/proc` is another one.
+///
+/// # Errors
+/// That of fork(2).
+pub fn fork_of_fork() -> io::Result<Fork> {
+    // SAFETY: a forked child begins with one thread, and callers start none.
+    let who = unsafe { nix::unistd::fork() }?;
+    Ok(match who {
+        ForkResult::Parent { child } => Fork::Parent(child.as_raw()),
+        ForkResult::Child => Fork::Child,
+    })
+}
+
 /// How many threads this process has: the link count of `/proc/self/task`, less `.` and `..`.
 fn threads() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;

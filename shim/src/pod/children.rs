@@ -92,6 +92,10 @@ impl Machine {
         if let Some(pipe) = incarnation.started.take() {
             incarnation.failure =
                 incarnation.failure.or_else(|| container::read_start(&pipe).ok().flatten());
+            if incarnation.failure.is_none() && self.was_starting(incarnation.c, incarnation.inc) {
+                // It ran, and ended before anybody looked.
+                self.record(Fact::Started { c: incarnation.c, inc: incarnation.inc });
+            }
         }
         if let Some(failure) = incarnation.failure {
             exit.code = 128;
@@ -103,6 +107,11 @@ impl Machine {
         exit.oom = self.cgroups.oom_kills(&self.pod_cgroup, &cgroup).is_ok_and(|kills| kills > 0);
         self.drain(incarnation.c);
         self.record(Fact::Exited { c: incarnation.c, inc: incarnation.inc, exit });
+    }
+
+    fn was_starting(&self, c: usize, inc: u32) -> bool {
+        let of = self.state.incarnations(c).iter();
+        of.filter(|i| i.inc == inc).any(|i| i.phase == plan::Life::Starting)
     }
 
     pub(super) fn create(&mut self, c: usize, inc: u32) {

@@ -33,7 +33,8 @@ struct Client {
 /// All of them.
 #[derive(Debug)]
 pub struct Clients {
-    listener: UnixListener,
+    /// `None` once the pod is over.
+    listener: Option<UnixListener>,
     list: Vec<Client>,
     next_id: u32,
 }
@@ -60,7 +61,7 @@ impl Clients {
             .with_context(|| format!("cannot listen at {}", path.display()))?;
         listener.set_nonblocking(true)?;
         epoll::add(epoll, &listener, EventData::new_u64(listener_token), EventFlags::IN)?;
-        let mut clients = Clients { listener, list: Vec::new(), next_id: 0 };
+        let mut clients = Clients { listener: Some(listener), list: Vec::new(), next_id: 0 };
         if let Some(stream) = owner {
             clients.add(epoll, stream, true, client_token)?;
         }
@@ -91,7 +92,7 @@ impl Clients {
 
     /// Takes new connections.
     pub fn accept(&mut self, epoll: &OwnedFd, client_token: impl Fn(u32) -> u64) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
             // One too many is closed at once: its end-of-file is an answer.
             if self.list.len() < CLIENTS_MAX
                 && let Err(e) = self.add(epoll, stream, false, &client_token)
@@ -153,17 +154,29 @@ impl Clients {
         }
     }
 
-    /// Waits until the last words are taken, at most a second a client: the pod is over.
-    pub fn finish(mut self) {
-        for client in &mut self.list {
-            let _ = client.stream.set_nonblocking(false);
-            let _ = client.stream.set_write_timeout(Some(std::time::Duration::from_secs(1)));
-            let _ = client.stream.write_all(&client.output);
-        }
+    /// Ends the connections of everybody but the owner, and listens no more: a bound socket, and each
+    /// connection to it, would keep the state directory's mount.
+    pub fn dismiss_visitors(&mut self) {
+        self.listener = None;
+        let (owner, visitors) = std::mem::take(&mut self.list).into_iter().partition(|c| c.owner);
+        self.list = owner;
+        visitors.into_iter().for_each(Client::last_words);
+    }
+
+    /// Ends the owner's connection: the sign that nothing is left.
+    pub fn finish(self) {
+        self.list.into_iter().for_each(Client::last_words);
     }
 }
 
 impl Client {
+    /// Waits until what is buffered is taken, at most a second.
+    fn last_words(mut self) {
+        let _ = self.stream.set_nonblocking(false);
+        let _ = self.stream.set_write_timeout(Some(std::time::Duration::from_secs(1)));
+        let _ = self.stream.write_all(&self.output);
+    }
+
     /// `false` if the other side is gone.
     fn read(&mut self, requests: &mut Vec<Result<Request, String>>) -> bool {
         let mut buffer = [0; 4096];

@@ -362,10 +362,26 @@ impl Machine {
         let lock = self.lock.take();
         drop(self.journal);
         drop(self.pump);
+        let_go_of_the_log()?;
+        let root_lock = runtime::state_dir::lock(&self.layout)?;
         let removed = super::sandbox::remove_directories(&self.layout, &self.pod, lock);
+        self.clients.dismiss_visitors();
+        let left = runtime::state_dir::leave_if_last(&self.layout, &root_lock);
+        drop(root_lock);
         self.clients.finish();
-        removed
+        removed?;
+        left?;
+        Ok(())
     }
+}
+
+/// The shim's own log lies in the state directory, which could not be unmounted while it is open.
+fn let_go_of_the_log() -> anyhow::Result<()> {
+    let null = File::options().write(true).open("/dev/null").context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdout(&null).context("cannot redirect standard output")?;
+    rustix::stdio::dup2_stderr(&null).context("cannot redirect standard error")?;
+    runtime::diagnostics::end();
+    Ok(())
 }
 
 fn lock(dir: &PodDir) -> anyhow::Result<File> {

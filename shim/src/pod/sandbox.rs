@@ -184,21 +184,17 @@ fn may_pass(error: &anyhow::Error) -> bool {
         .any(|e| matches!(e, ENOSPC | ENOMEM | EMFILE | ENFILE | EAGAIN | EBUSY | EDQUOT))
 }
 
-/// Removes a pod's directories and its name, and unmounts the state directory behind the last pod.
-/// `held` is the pod's lock, if the caller has it open.
+/// Removes a pod's directories and its name. `held` is the pod's lock; the root's is held too.
 pub fn remove_directories(
     layout: &Layout,
     pod: &plan::Pod,
     held: Option<File>,
 ) -> anyhow::Result<()> {
     let dir = layout.pod(&pod.uid);
-    let root_lock = state_dir::lock(layout)?;
     remove_tree(&dir.kept)?;
     remove_name(layout, pod);
     drop(held);
-    remove_tree(&dir.dir)?;
-    state_dir::leave_if_last(layout, &root_lock)?;
-    Ok(())
+    remove_tree(&dir.dir)
 }
 
 /// The link is removed only if it is this pod's.

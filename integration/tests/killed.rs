@@ -1,0 +1,89 @@
+//! Things are killed while they run, and nothing stays behind.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use integration::Instance;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const POD: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - {name: log, image: alpine:latest, restartPolicy: Always, command: [sleep, '1000']}
+  containers:
+  - {name: main, image: alpine:latest, command: [sleep, '1000']}
+";
+
+fn is_running(pod: &serde_json::Value) -> bool {
+    pod["status"]["phase"] == "Running"
+}
+
+fn kill_now(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_run_that_is_killed_takes_its_pods_down() {
+    let podshim = Instance::new();
+    let running = podshim.start(POD);
+    podshim.until("running", is_running);
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.wait().0, 137);
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn a_shim_that_is_killed_makes_run_exit_with_125_and_nothing_stays() {
+    let podshim = Instance::new();
+    let running = podshim.start(POD);
+    podshim.until("running", is_running);
+    kill_now(podshim.shim());
+    let (code, text) = running.wait();
+    assert_eq!(code, 125, "{text}");
+    assert!(text.contains("the shim of pod p died"), "{text}");
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn when_all_of_podshim_is_killed_prune_removes_the_rest() {
+    let podshim = Instance::new();
+    let running = podshim.start(POD);
+    podshim.until("running", is_running);
+    let shim = podshim.shim();
+    running.signal(Signal::SIGSTOP);
+    kill_now(shim);
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    assert_eq!(podshim.podshim(&["prune"]).code, 0);
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn at_whatever_moment_of_its_start_everything_is_killed_prune_removes_the_rest() {
+    let podshim = Instance::new();
+    for step in 0..12 {
+        let running = podshim.start(POD);
+        std::thread::sleep(Duration::from_millis(step * 8));
+        let state = podshim.state().to_str().unwrap().to_owned();
+        running.signal(Signal::SIGSTOP);
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(cmdline) = std::fs::read(entry.path().join("cmdline")) else { continue };
+            if String::from_utf8_lossy(&cmdline).contains(&state)
+                && let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok())
+            {
+                // It may have ended by itself in between.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        running.signal(Signal::SIGKILL);
+        running.wait();
+        let pruned = podshim.podshim(&["prune"]);
+        assert_eq!(pruned.code, 0, "after {step} steps: {}", pruned.err);
+        podshim.nothing_is_left();
+    }
+}

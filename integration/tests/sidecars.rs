@@ -1,0 +1,353 @@
+//! The main job: pods with native sidecars, as a user sees them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::time::Duration;
+
+use integration::{Instance, sources};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+fn job(main: &str) -> String {
+    format!(
+        "apiVersion: batch/v1
+kind: Job
+metadata: {{name: work}}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      terminationGracePeriodSeconds: 2
+      initContainers:
+      - name: logshipper
+        image: alpine:latest
+        restartPolicy: Always
+        command: [sh, -c, 'tail -F /opt/logs.txt']
+        volumeMounts: [{{name: data, mountPath: /opt}}]
+      containers:
+      - name: main
+        image: alpine:latest
+        command: [sh, -c, '{main}']
+        volumeMounts: [{{name: data, mountPath: /opt}}]
+      volumes: [{{name: data, emptyDir: {{}}}}]
+"
+    )
+}
+
+/// A pod of mains with these commands.
+fn pod(spec: &str) -> String {
+    format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n{spec}")
+}
+
+fn position(events: &[(String, String)], reason: &str, container: &str) -> usize {
+    events
+        .iter()
+        .position(|(r, c)| r == reason && c == container)
+        .unwrap_or_else(|| panic!("no {reason} of {container} in {events:?}"))
+}
+
+fn status_of(pod: &Value, container: &str) -> Value {
+    ["initContainerStatuses", "containerStatuses"]
+        .iter()
+        .filter_map(|list| pod["status"][list].as_array())
+        .flatten()
+        .find(|s| s["name"] == *container)
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn kill_now(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_job_completes_although_its_sidecar_runs_and_the_sidecar_sees_it_all() {
+    let podshim = Instance::new();
+    let said = podshim.run(&job("sleep 0.5; echo logging > /opt/logs.txt; sleep 1.5"));
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("logshipper | logging"), "{}", said.out);
+    // As in Kubernetes its shell has no handler for TERM, and it is said how long that takes.
+    assert!(said.err.contains("no handler for SIGTERM"), "{}", said.err);
+}
+
+#[test]
+fn main_starts_after_its_sidecar_and_the_sidecar_stops_after_main() {
+    let podshim = Instance::new();
+    let (code, events) = podshim.events(&job("exit 7"));
+    assert_eq!(code, 7);
+    let sidecar = position(&events, "Started", "logshipper");
+    let main = position(&events, "Started", "main");
+    let main_ended = position(&events, "Exited", "main");
+    let stopped = position(&events, "Killing", "logshipper");
+    assert!(sidecar < main && main < main_ended && main_ended < stopped, "{events:?}");
+}
+
+#[test]
+fn the_examples_run_as_they_are_a_crash_of_one_container_is_not_the_others_business() {
+    let podshim = Instance::new();
+    let example = sources().join("examples/deployment.yaml");
+    let running = podshim.start_file(example.to_str().unwrap());
+    let is_ready = |p: &Value| {
+        status_of(p, "logshipper")["ready"] == true && status_of(p, "myapp")["ready"] == true
+    };
+    podshim.until("both containers run", is_ready);
+    let before = podshim.pids();
+
+    kill_now(before["logshipper"]);
+    podshim.until("the sidecar runs again", |p| {
+        is_ready(p) && status_of(p, "logshipper")["restartCount"] == 1
+    });
+    let between = podshim.pids();
+    assert_ne!(between["logshipper"], before["logshipper"]);
+    assert_eq!(between["myapp"], before["myapp"]);
+
+    kill_now(between["myapp"]);
+    podshim.until("main runs again", |p| is_ready(p) && status_of(p, "myapp")["restartCount"] == 1);
+    let after = podshim.pids();
+    assert_ne!(after["myapp"], between["myapp"]);
+    assert_eq!(after["logshipper"], between["logshipper"]);
+
+    running.signal(Signal::SIGINT);
+    // The second one is for the impatient: the example's shells ignore TERM for 30 s.
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal(Signal::SIGINT);
+    let (code, text) = running.wait();
+    assert_eq!(code, 130, "{text}");
+    assert!(text.contains("logshipper | logging"), "{text}");
+}
+
+#[test]
+fn the_example_job_runs_as_it_is() {
+    let podshim = Instance::new();
+    let example = fs::read_to_string(sources().join("examples/job.yaml")).unwrap();
+    // As written it takes the whole grace of 30 s; the manifest is otherwise the same.
+    let quick = example.replace(
+        "      restartPolicy: Never\n",
+        "      restartPolicy: Never\n      terminationGracePeriodSeconds: 2\n",
+    );
+    assert_ne!(quick, example);
+    let said = podshim.run(&quick);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("logshipper | logging"), "{}", said.out);
+}
+
+#[test]
+fn sidecars_with_startup_probes_start_one_after_another() {
+    let podshim = Instance::new();
+    let sidecar = |n: u32| {
+        format!(
+            "  - name: s{n}
+    image: alpine:latest
+    restartPolicy: Always
+    command: [sh, -c, 'trap \"exit 0\" TERM; sleep 0.3; touch /d/s{n}; while :; do sleep 0.1; done']
+    startupProbe: {{periodSeconds: 1, failureThreshold: 60, exec: {{command: [test, -e, /d/s{n}]}}}}
+    volumeMounts: [{{name: d, mountPath: /d}}]
+"
+        )
+    };
+    let manifest = pod(&format!(
+        "  restartPolicy: Never
+  initContainers:
+{}{}{}  containers:
+  - name: main
+    image: alpine:latest
+    command: [sh, -c, 'ls /d; true']
+    volumeMounts: [{{name: d, mountPath: /d}}]
+  volumes: [{{name: d, emptyDir: {{medium: Memory}}}}]
+",
+        sidecar(1),
+        sidecar(2),
+        sidecar(3)
+    ));
+    let (code, events) = podshim.events(&manifest);
+    assert_eq!(code, 0);
+    let order: Vec<usize> =
+        ["s1", "s2", "s3", "main"].iter().map(|c| position(&events, "Started", c)).collect();
+    assert!(order.is_sorted(), "{events:?}");
+    let stops: Vec<usize> =
+        ["s3", "s2", "s1"].iter().map(|c| position(&events, "Exited", c)).collect();
+    assert!(stops.is_sorted(), "{events:?}");
+}
+
+#[test]
+fn another_terminal_sees_the_pod_its_logs_and_may_end_it() {
+    let podshim = Instance::new();
+    let manifest = pod("  terminationGracePeriodSeconds: 2
+  initContainers:
+  - {name: log, image: alpine:latest, restartPolicy: Always, command: [sh, -c, 'trap \"exit 0\" TERM; echo from log; while :; do sleep 0.1; done']}
+  containers:
+  - {name: main, image: alpine:latest, command: [sh, -c, 'echo from main; sleep 1000']}
+");
+    let running = podshim.start(&manifest);
+    podshim.until("ready", |p| status_of(p, "main")["ready"] == true);
+    let table = podshim.podshim(&["get", "pods"]).out;
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(&row[..4], ["p", "2/2", "Running", "0"], "{table}");
+    assert_eq!(podshim.podshim(&["logs", "p", "-c", "log"]).out, "from log\n");
+    assert_eq!(podshim.podshim(&["logs", "p"]).out, "from main\n");
+
+    let twin = podshim.run(&manifest);
+    assert_eq!(twin.code, 125);
+    assert!(twin.err.contains("already exists"), "{}", twin.err);
+
+    assert_eq!(podshim.podshim(&["restart", "p", "-c", "log"]).code, 0);
+    podshim.until("restarted", |p| {
+        let log = status_of(p, "log");
+        log["restartCount"] == 1 && log["ready"] == true
+    });
+    assert_eq!(podshim.podshim(&["logs", "p", "-c", "log", "--previous"]).out, "from log\n");
+    assert_eq!(podshim.podshim(&["delete", "pod", "p", "--grace-period=1"]).code, 0);
+    let (code, text) = running.wait();
+    assert_eq!(code, 137, "{text}");
+}
+
+#[test]
+fn a_container_gets_what_kubernetes_gives_it_and_no_more() {
+    let podshim = Instance::new();
+    let said = podshim.run(&pod("  restartPolicy: Never
+  containers:
+  - name: main
+    image: alpine:latest
+    env:
+    - {name: WHO, value: world}
+    - {name: GREETING, value: 'hello $(WHO) $$(WHO)'}
+    - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+    command: [sh, -c]
+    args:
+    - |
+      echo \"$GREETING from $POD on $(hostname)\"
+      grep -E 'CapEff|Seccomp:|NoNewPrivs' /proc/self/status | tr -d '\\t' | tr '\\n' ' '; echo
+      echo fds $(ls /proc/self/fd | tr '\\n' ' ')
+      ip -o link | wc -l
+      tail -1 /etc/hosts | cut -f1
+      mknod /tmp/disk b 254 0 && cat /tmp/disk 2>&1 | head -c 60; echo
+      unshare -m true 2>&1 | head -c 60
+"));
+    assert_eq!(said.code, 0, "{}", said.err);
+    let expect = |text: &str| assert!(said.out.contains(text), "{text:?} in {}", said.out);
+    expect("hello world $(WHO) from p on p");
+    expect("CapEff:00000000a80425fb NoNewPrivs:0 Seccomp:2");
+    // 3 is the directory that ls itself reads.
+    expect("fds 0 1 2 3");
+    expect("| 1\n");
+    expect("open '/tmp/disk': ");
+    expect("Operation not permitted");
+}
+
+#[test]
+fn a_restricted_container_has_nothing_left_and_can_still_write_its_output() {
+    let podshim = Instance::new();
+    let said = podshim.run(&pod("  restartPolicy: Never
+  securityContext: {runAsUser: 1000, runAsGroup: 1000, runAsNonRoot: true}
+  containers:
+  - name: main
+    image: alpine:latest
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      capabilities: {drop: [ALL]}
+    command: [sh, -c, 'id -u > /dev/stdout; grep -E \"CapBnd|NoNewPrivs|Seccomp:\" /proc/self/status | tr -d \"\\t\"; touch /x || echo read-only']
+"));
+    assert_eq!(said.code, 0, "{}", said.err);
+    for text in ["| 1000", "CapBnd:0000000000000000", "NoNewPrivs:1", "Seccomp:2", "| read-only"] {
+        assert!(said.out.contains(text), "{text:?} in {}", said.out);
+    }
+}
+
+#[test]
+fn exit_codes_are_the_programs_and_the_shells() {
+    let podshim = Instance::new();
+    let with = |command: &str| {
+        podshim.run(&pod(&format!(
+            "  restartPolicy: Never\n  containers:\n  - {{name: main, image: alpine:latest, command: [{command}]}}\n"
+        )))
+    };
+    assert_eq!(with("sh, -c, 'exit 3'").code, 3);
+    let missing = with("/no/such/program");
+    assert_eq!(missing.code, 127, "{}", missing.err);
+    assert!(missing.err.contains("/no/such/program"), "{}", missing.err);
+    assert_eq!(with("/etc/passwd").code, 126);
+}
+
+#[test]
+fn a_failing_init_container_ends_the_pod_with_its_code_and_main_never_starts() {
+    let podshim = Instance::new();
+    let (code, events) = podshim.events(&pod("  restartPolicy: Never
+  initContainers:
+  - {name: one, image: alpine:latest, command: ['true']}
+  - {name: two, image: alpine:latest, command: [sh, -c, 'exit 5']}
+  containers:
+  - {name: main, image: alpine:latest, command: ['true']}
+"));
+    assert_eq!(code, 5);
+    assert!(position(&events, "Exited", "one") < position(&events, "Started", "two"));
+    assert!(!events.iter().any(|(r, c)| r == "Started" && c == "main"), "{events:?}");
+}
+
+#[test]
+fn a_probe_that_hangs_is_killed_whole() {
+    let podshim = Instance::new();
+    let manifest = pod("  terminationGracePeriodSeconds: 1
+  initContainers:
+  - name: slow
+    image: alpine:latest
+    restartPolicy: Always
+    command: [sleep, '1000']
+    startupProbe: {periodSeconds: 1, timeoutSeconds: 1, failureThreshold: 100, exec: {command: [sh, -c, 'setsid sleep 987654 & sleep 987654']}}
+  containers:
+  - {name: main, image: alpine:latest, command: ['true']}
+");
+    let running = podshim.start(&manifest);
+    podshim.until("the sidecar runs", |p| status_of(p, "slow")["state"]["running"].is_object());
+    std::thread::sleep(Duration::from_millis(4500));
+    let sleepers = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| fs::read(e.ok()?.path().join("cmdline")).ok())
+        .filter(|c| c.windows(6).any(|w| w == b"987654") && c.starts_with(b"sleep"))
+        .count();
+    // One attempt may be under way; none of the earlier ones left anything.
+    assert!(sleepers <= 2, "{sleepers} programs of probes that timed out");
+    running.signal(Signal::SIGTERM);
+    let (code, text) = running.wait();
+    assert_eq!(code, 143, "{text}");
+    assert!(text.contains("timed out after 1s"), "{text}");
+}
+
+#[test]
+fn a_standby_sidecar_is_there_before_it_is_needed() {
+    let podshim = Instance::new();
+    let manifest = "apiVersion: v1
+kind: Pod
+metadata: {name: p, annotations: {podshim.dev/standby: log}}
+spec:
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - {name: log, image: alpine:latest, restartPolicy: Always, command: [sleep, '1000']}
+  containers:
+  - {name: main, image: alpine:latest, command: [sleep, '1000']}
+";
+    let running = podshim.start(manifest);
+    let pod = podshim.until("ready", |p| status_of(p, "main")["ready"] == true);
+    let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
+    let spare = |podshim: &Instance| {
+        podshim.facts(&uid).iter().filter(|f| f["fact"] == "created" && f["c"] == 0).count()
+    };
+    while spare(&podshim) < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill_now(podshim.pids()["log"]);
+    podshim.until("again", |p| {
+        let log = status_of(p, "log");
+        log["restartCount"] == 1 && log["ready"] == true
+    });
+    let facts = podshim.facts(&uid);
+    let at = |what: &str, inc: u64| {
+        facts.iter().position(|f| f["fact"] == what && f["c"] == 0 && f["inc"] == inc).unwrap()
+    };
+    assert!(at("created", 1) < at("exited", 0) && at("exited", 0) < at("started", 1));
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.wait().0, 130);
+}
