@@ -1,0 +1,44 @@
+/* stamp: the one program of the bench's image, static. Its first act is to say when it runs, so that
+ * "until the container's first instruction" needs nothing but its standard output.
+ *
+ *   stamp hold  TAG       "RUN TAG ns" (CLOCK_BOOTTIME), then waits for SIGTERM or SIGINT
+ *   stamp exit  TAG       "RUN TAG ns", then ends with 0
+ *   stamp crash TAG MS    "RUN TAG ns", MS milliseconds later "EXIT TAG ns", then ends with 1
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static void say(const char *word, const char *tag) {
+    struct timespec t;
+    char line[128];
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    int n = snprintf(line, sizeof line, "%s %.60s %lld\n", word, tag, t.tv_sec * 1000000000LL + t.tv_nsec);
+    if (write(1, line, n) != n)
+        _exit(3);
+}
+
+static void end(int signal) {
+    (void)signal;
+    _exit(0);
+}
+
+int main(int argc, char **argv) {
+    const char *how = argc > 1 ? argv[1] : "exit", *tag = argc > 2 ? argv[2] : "-";
+    /* Pid 1 of a namespace does not get a signal that it has no handler for. */
+    signal(SIGTERM, end);
+    signal(SIGINT, end);
+    say("RUN", tag);
+    if (!strcmp(how, "hold"))
+        for (;;)
+            pause();
+    if (!strcmp(how, "crash")) {
+        usleep((argc > 3 ? atoi(argv[3]) : 300) * 1000);
+        say("EXIT", tag);
+        return 1;
+    }
+    return 0;
+}
