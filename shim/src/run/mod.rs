@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::cli::{CANNOT, RunArgs, RunOutput, colour_wanted};
 use crate::protocol::{Reply, Request};
 
+mod host_notes;
 pub mod objects;
 mod pods;
 mod print;
@@ -45,6 +46,9 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
     runtime.block_on(async {
         let printer = Printer::new(args.quiet, args.output == Some(RunOutput::Json));
         let spawner = Spawner::new(layout, args.pull)?;
+        if let Some(note) = host_notes::cpu(&report.objects) {
+            printer.warn(note);
+        }
         let (pods, messages) = Pods::new()?;
         let several = report.objects.len() > 1 || report.objects.iter().any(many_pods);
         let mut session = Session {

@@ -1,0 +1,71 @@
+//! What `podshim run` has to say about this host before it begins. It changes nothing.
+
+use std::path::Path;
+
+use bundles::manifest::Object;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+/// Present where systemd is PID 1: `sd_booted(3)`.
+const SYSTEMD: &str = "/run/systemd/system";
+
+const CPU: &str = "systemd may take limits and shares of cpu away from control groups that it does \
+                   not know, as those of pods are in this release";
+
+/// Said once if the objects ask for cpu on a host whose cpu controller systemd switches on and off.
+pub fn cpu(objects: &[Object]) -> Option<&'static str> {
+    (asks_for_cpu(objects) && Path::new(SYSTEMD).is_dir()).then_some(CPU)
+}
+
+fn asks_for_cpu(objects: &[Object]) -> bool {
+    objects.iter().filter_map(spec).flat_map(containers).any(has_cpu)
+}
+
+fn spec(object: &Object) -> Option<&PodSpec> {
+    match object {
+        Object::Pod(pod) => pod.spec.as_ref(),
+        Object::Job(job) => job.spec.as_ref()?.template.spec.as_ref(),
+        Object::Deployment(deployment) => deployment.spec.template.spec.as_ref(),
+    }
+}
+
+fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+fn has_cpu(container: &Container) -> bool {
+    container.resources.as_ref().is_some_and(|resources| {
+        [&resources.limits, &resources.requests]
+            .into_iter()
+            .flatten()
+            .any(|amounts| amounts.contains_key("cpu"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn pod(spec: serde_json::Value) -> Object {
+        let pod: Pod = serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap();
+        Object::Pod(Box::new(pod))
+    }
+
+    #[test]
+    fn a_limit_or_request_of_cpu_in_any_container_counts_and_memory_does_not() {
+        let with = |kind: &str, resource: &str| {
+            let greedy =
+                serde_json::json!({ "name": "a", "resources": { kind: { resource: "1" } } });
+            let modest = serde_json::json!({ "name": "b" });
+            [
+                pod(serde_json::json!({ "containers": [modest, greedy] })),
+                pod(serde_json::json!({ "containers": [modest], "initContainers": [greedy] })),
+            ]
+        };
+        for kind in ["limits", "requests"] {
+            assert!(with(kind, "cpu").iter().all(|o| asks_for_cpu(std::slice::from_ref(o))));
+            assert!(!asks_for_cpu(&with(kind, "memory")));
+        }
+    }
+}
