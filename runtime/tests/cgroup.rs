@@ -299,7 +299,9 @@ fn an_out_of_memory_kill_is_counted_in_its_container() {
     pod.run_in_container("greedy-0", "exec tail -n 1 /dev/zero");
     let status = pod.children[0].wait().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
-    assert_eq!(pod.cgroups.oom_kills(&pod.pod, "greedy-0").unwrap(), 1);
+    // With memory.oom.group (v2) the kernel counts each process that it takes along.
+    let killed = pod.cgroups.oom_kills(&pod.pod, "greedy-0").unwrap();
+    assert!(killed >= 1, "{killed} kills counted");
     assert_eq!(pod.cgroups.oom_kills(&pod.pod, "modest-0").unwrap(), 0);
 }
 
