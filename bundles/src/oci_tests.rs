@@ -1,1 +1,129 @@
-//! Whole configurations, compared with the files in `testdata`, and what is true of all of them.
+//! Whole configurations, compared with snapshots, and what is true of all of them.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::fixture::{dir, host, pod};
+use super::*;
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n";
+const GROUP: &str = "root:x:0:\napp:x:1000:\nlogs:x:50:app\n";
+
+fn of(pod: &Pod, cgroup: CgroupVersion) -> ContainerSpec {
+    let image = ImageConfig {
+        entrypoint: vec!["/entry".into()],
+        cmd: vec!["default".into()],
+        env: vec!["PATH=/usr/bin:/bin".into(), "FROM=image".into()],
+        ..ImageConfig::default()
+    };
+    let dir = dir();
+    let own = pod.spec.as_ref().unwrap().host_network != Some(true);
+    let (net, ipc, uts) = (dir.namespace("net"), dir.namespace("ipc"), dir.namespace("uts"));
+    spec(&ContainerInput {
+        pod,
+        container: &pod.spec.as_ref().unwrap().containers[0],
+        image: &image,
+        rootfs: Path::new("/run/podshim/pods/0b0e8d4c/mnt/rootfs/main-0"),
+        dir: &dir,
+        namespaces: Namespaces {
+            net: own.then_some(net.as_path()),
+            ipc: Some(&ipc),
+            uts: own.then_some(uts.as_path()),
+            ..Namespaces::default()
+        },
+        cgroup_path: "/podshim/besteffort/pod0b0e8d4c/main-0",
+        cgroup,
+        host: &host(),
+        pod_ips: &[],
+        passwd: Some(PASSWD),
+        group: Some(GROUP),
+    })
+    .unwrap()
+}
+
+fn default_pod() -> Pod {
+    pod("
+metadata: {name: p, namespace: default, uid: 0b0e8d4c}
+spec:
+  volumes: [{name: data, emptyDir: {}}]
+  containers:
+  - name: main
+    image: x
+    args: [\"$(GREETING)\"]
+    env: [{name: GREETING, value: hello}]
+    volumeMounts: [{name: data, mountPath: /data, readOnly: true}]
+")
+}
+
+fn restricted_pod() -> Pod {
+    pod("
+metadata: {name: p, namespace: default, uid: 0b0e8d4c}
+spec:
+  securityContext: {runAsNonRoot: true, runAsUser: 1000, supplementalGroups: [7]}
+  containers:
+  - name: main
+    image: x
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}
+    resources: {limits: {cpu: 500m, memory: 64Mi}}
+")
+}
+
+fn host_network_pod() -> Pod {
+    pod("
+metadata: {name: p, namespace: default, uid: 0b0e8d4c}
+spec: {hostNetwork: true, containers: [{name: main, image: x}]}
+")
+}
+
+fn all() -> [(&'static str, Pod); 3] {
+    [
+        ("default", default_pod()),
+        ("restricted", restricted_pod()),
+        ("host_network", host_network_pod()),
+    ]
+}
+
+#[test]
+fn whole_configurations_are_as_they_were() {
+    for (name, pod) in all() {
+        for (version, cgroup) in [("v1", CgroupVersion::V1), ("v2", CgroupVersion::V2)] {
+            let made = of(&pod, cgroup);
+            insta::assert_json_snapshot!(
+                format!("{name}_{version}_config"),
+                to_json(&made.spec).unwrap()
+            );
+            insta::assert_json_snapshot!(format!("{name}_{version}_process"), made.process);
+        }
+    }
+}
+
+#[test]
+fn whoever_creates_a_container_is_given_no_filter_and_no_limits_to_set() {
+    for (_, pod) in all() {
+        let made = of(&pod, CgroupVersion::V2);
+        let linux = made.spec.linux().clone().unwrap();
+        assert!(linux.seccomp().is_none() && linux.resources().is_none());
+        let held = made.spec.process().as_ref().unwrap().capabilities().clone().unwrap();
+        let bounding: Vec<String> =
+            held.bounding().iter().flatten().map(|c| format!("{c:?}")).collect();
+        assert!(bounding.iter().any(|c| c.to_uppercase().contains("ADMIN")), "{bounding:?}");
+        assert!(!made.process.capabilities.contains(CapSet::SYS_ADMIN));
+    }
+}
+
+#[test]
+fn a_home_is_always_set_and_parents_are_mounted_first() {
+    for (_, pod) in all() {
+        let made = of(&pod, CgroupVersion::V1);
+        assert!(made.process.env.iter().any(|v| v.starts_with("HOME=/")));
+        let at: Vec<_> = made.spec.mounts().iter().flatten().map(|m| m.destination()).collect();
+        for (index, path) in at.iter().enumerate() {
+            let parent = at.iter().position(|p| path.starts_with(p) && p != path);
+            assert!(parent.is_none_or(|p| p < index), "{path:?} before its parent");
+        }
+    }
+}
