@@ -3,7 +3,7 @@
 use super::*;
 use crate::oci::fixture::{host, pod};
 
-fn spec_of(pod: &k8s_openapi::api::core::v1::Pod) -> PodSpec {
+fn spec_of(pod: &Pod) -> PodSpec {
     pod.spec.clone().unwrap()
 }
 
