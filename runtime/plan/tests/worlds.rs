@@ -506,8 +506,8 @@ impl World {
             if let Some(signalled) = book.signalled {
                 assert!(self.now >= signalled.plus_s(2), "killed within 2 s of the signal");
             }
-            book.killed = true;
         }
+        book.killed |= book.running == Some(inc);
         self.pending.retain(|p| *p != Pending::Start(c, inc));
         self.pending.push(Pending::Death(c, inc));
         self.fold(&Fact::Killed { c, inc });
@@ -528,4 +528,15 @@ proptest! {
     ) {
         World::new(shape(number), choices).live_through();
     }
+}
+
+/// Once failed because the book-keeping forgot a kill that a user had asked for.
+#[test]
+fn a_kill_that_a_user_asked_for_counts_as_a_kill() {
+    let mut choices = vec![0; 12];
+    choices.push(16);
+    choices.extend([0; 38]);
+    choices.extend([170, 0, 0, 16, 20, 56, 142, 0, 0, 15, 0, 251, 80, 156, 152, 42]);
+    choices.extend([0, 0, 0, 65, 0, 93, 65]);
+    World::new(shape(378), choices).live_through();
 }
