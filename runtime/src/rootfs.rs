@@ -43,6 +43,15 @@ pub enum RootfsError {
         #[source]
         source: io::Error,
     },
+    /// The image has more layers than fit into the options of one mount.
+    #[error(
+        "the names of the image's {layers} layers do not fit into the {OPTIONS_MAX_BYTES} bytes of \
+         options that the kernel takes; build the image with fewer layers (`--squash`)"
+    )]
+    TooManyLayers {
+        /// How many.
+        layers: usize,
+    },
     /// A path of the image is not what it must be.
     #[error("the image's /{path} must be a directory and not a link or a file")]
     NotADirectory {
@@ -98,31 +107,31 @@ pub fn mount_overlay(layers: &[PathBuf], scratch: &Path, target: &Path) -> Resul
         std::env::set_current_dir(folder)
             .map_err(|source| RootfsError::Prepare { path: folder.into(), source })?;
     }
+    let failed =
+        |source| RootfsError::Overlay { layers: layers.len(), target: target.into(), source };
+    let overlay = |more: &str| -> Result<std::result::Result<(), io::Error>> {
+        let options = overlay_options(layers, &upper, &work, more)?;
+        let options = std::ffi::CString::new(options).map_err(|e| failed(e.into()))?;
+        let flags = MountFlags::NODEV;
+        Ok(mount("overlay", target, "overlay", flags, Some(options.as_c_str())).map_err(Into::into))
+    };
+    let mounted = match overlay(",volatile")? {
+        // Before Linux 5.10.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => overlay("")?,
+        other => other,
+    };
+    mounted.map_err(failed)
+}
+
+fn overlay_options(layers: &[PathBuf], upper: &Path, work: &Path, more: &str) -> Result<String> {
     let names: Vec<String> =
         layers.iter().rev().filter_map(|l| l.file_name()).map(|n| escaped(Path::new(n))).collect();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        names.join(":"),
-        escaped(&upper),
-        escaped(&work)
-    );
-    let overlay = |options: &str| -> io::Result<()> {
-        if options.len() >= OPTIONS_MAX_BYTES {
-            return Err(io::Error::from_raw_os_error(libc::E2BIG));
-        }
-        let options = std::ffi::CString::new(options)?;
-        mount("overlay", target, "overlay", MountFlags::NODEV, Some(options.as_c_str()))?;
-        Ok(())
-    };
-    overlay(&format!("{options},volatile"))
-        .or_else(
-            |e| if e.raw_os_error() == Some(libc::EINVAL) { overlay(&options) } else { Err(e) },
-        )
-        .map_err(|source| RootfsError::Overlay {
-            layers: layers.len(),
-            target: target.into(),
-            source,
-        })
+    let (lower, upper, work) = (names.join(":"), escaped(upper), escaped(work));
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}{more}");
+    if options.len() >= OPTIONS_MAX_BYTES {
+        return Err(RootfsError::TooManyLayers { layers: layers.len() });
+    }
+    Ok(options)
 }
 
 /// Overlayfs splits its options at commas and colons.
@@ -329,6 +338,15 @@ mod tests {
         assert!(dir.path().join("real/a/b").is_dir());
         root.make_directories(Path::new("/../../c")).expect("made");
         assert!(dir.path().join("c").is_dir());
+    }
+
+    #[test]
+    fn the_layers_of_docker_fit_into_one_mount_and_too_many_are_told() {
+        let layers = |n: usize| vec![PathBuf::from("/l").join("a".repeat(26)); n];
+        let scratch = PathBuf::from("/var/lib/podshim/pods").join("a".repeat(150));
+        let options = |n| overlay_options(&layers(n), &scratch, &scratch, ",volatile");
+        assert!(options(127).is_ok());
+        assert!(matches!(options(200), Err(RootfsError::TooManyLayers { layers: 200 })));
     }
 
     #[test]

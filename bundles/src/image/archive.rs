@@ -17,7 +17,7 @@ use super::document::{self, Descriptor, Document, DocumentError, MAX_DOCUMENT};
 use super::layer::{self, LayerError};
 use super::reference::{Reference, ReferenceError};
 use super::store::{Record, Store, StoreError};
-use super::tarball::{Kind, Reader, TarError};
+use super::tarball::{CopyError, Kind, Reader, TarError};
 use super::temp::Temp;
 use super::{ImageConfig, Progress};
 
@@ -84,14 +84,24 @@ pub fn load(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<String>> {
     let members = Members::put_aside(store, input)?;
-    let images = members.images()?;
     let mut names = Vec::new();
-    for image in &images {
+    // One by one, because an index may name the largest config and manifest twenty thousand times.
+    for source in members.sources()? {
+        let image = members.image(source)?;
         let (config, diff_ids) = document::config(&image.config)?;
-        members.add_layers(store, image, &diff_ids, progress)?;
+        members.add_layers(store, &image, &diff_ids, progress)?;
         names.extend(image.name(store, config, diff_ids)?);
     }
     Ok(names)
+}
+
+/// Where the archive says that an image is.
+#[derive(Debug)]
+enum Source {
+    /// An item of `manifest.json`.
+    Docker { names: Vec<Reference>, config: String, layers: Vec<String> },
+    /// An entry of `index.json`.
+    Oci { name: Reference, entry: Descriptor },
 }
 
 /// An image of the archive.
@@ -147,6 +157,7 @@ impl Members {
         let mut members = Members { temp, files: BTreeMap::new(), links: BTreeMap::new() };
         let plain = decompress(input, "archives").map_err(LoadError::Decompress)?;
         let mut reader = Reader::new(io::BufReader::with_capacity(64 << 10, plain));
+        let mut buffer = vec![0; 128 << 10];
         while let Some(entry) = reader.next()? {
             if members.files.len() + members.links.len() >= MAX_MEMBERS {
                 return Err(LoadError::TooMuch(format!("members are more than {MAX_MEMBERS}")));
@@ -158,10 +169,10 @@ impl Members {
                 Kind::File => {
                     let number = members.files.len() + 1;
                     let mut file = File::create(members.path(number)).map_err(written)?;
-                    let copied = io::copy(&mut reader, &mut file).map_err(written)?;
-                    if copied < entry.size {
-                        return Err(TarError::Truncated.into());
-                    }
+                    reader.copy(&mut buffer, &mut file).map_err(|error| match error {
+                        CopyError::Read(error) => error.into(),
+                        CopyError::Write(error) => written(error),
+                    })?;
                     members.links.remove(&name);
                     members.files.insert(name, number);
                 }
@@ -178,23 +189,23 @@ impl Members {
         Ok(members)
     }
 
-    fn images(&self) -> Result<Vec<Found>> {
+    fn sources(&self) -> Result<Vec<Source>> {
         // docker writes both since version 25; an OCI index knows the manifest's digest.
-        let mut images = Vec::new();
+        let mut sources = Vec::new();
         if self.find("index.json").is_some() {
-            images = self.oci_images()?;
+            sources = self.oci_sources()?;
         }
-        if images.is_empty() && self.find("manifest.json").is_some() {
-            images = self.docker_images()?;
+        if sources.is_empty() && self.find("manifest.json").is_some() {
+            sources = self.docker_sources()?;
         }
-        if images.is_empty() {
+        if sources.is_empty() {
             let is_known = self.find("index.json").or(self.find("manifest.json")).is_some();
             return Err(if is_known { LoadError::Unnamed } else { LoadError::Unknown });
         }
-        Ok(images)
+        Ok(sources)
     }
 
-    fn docker_images(&self) -> Result<Vec<Found>> {
+    fn docker_sources(&self) -> Result<Vec<Source>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Item {
@@ -204,44 +215,58 @@ impl Members {
         }
         let bytes = self.read("manifest.json")?;
         let items: Vec<Item> = serde_json::from_slice(&bytes).map_err(LoadError::Json)?;
-        let mut images = Vec::new();
+        let mut sources = Vec::new();
         for item in items {
             let tags = item.repo_tags.unwrap_or_default();
             let names =
                 tags.iter().map(|t| Reference::parse(t)).collect::<std::result::Result<_, _>>()?;
-            if tags.is_empty() {
-                continue;
+            if !tags.is_empty() {
+                let layers = item.layers.unwrap_or_default();
+                sources.push(Source::Docker { names, config: item.config, layers });
             }
-            let config = self.read(&item.config)?;
-            check_name(&item.config, &Digest::of(&config))?;
-            let layers = item.layers.unwrap_or_default();
-            let mut size = config.len() as u64;
-            for layer in &layers {
-                size += self.size(layer)?;
-            }
-            let layers = layers.into_iter().map(|layer| (layer, None)).collect();
-            images.push(Found { names, manifest: None, config, layers, size });
         }
-        Ok(images)
+        Ok(sources)
     }
 
-    fn oci_images(&self) -> Result<Vec<Found>> {
+    fn oci_sources(&self) -> Result<Vec<Source>> {
         let Document::Index(entries) = Document::parse(&self.read("index.json")?)? else {
             let why = "index.json is no index".into();
             return Err(DocumentError::Refused { what: "index", why }.into());
         };
-        let mut images = Vec::new();
+        let mut sources = Vec::new();
         for entry in entries {
             let is_ours = entry.platform.as_ref().is_none_or(document::Platform::is_ours);
             if let Some(name) = name(&entry).filter(|_| is_ours) {
-                images.push(self.oci_image(Reference::parse(name)?, &entry)?);
+                sources.push(Source::Oci { name: Reference::parse(name)?, entry });
             }
         }
-        Ok(images)
+        Ok(sources)
     }
 
-    fn oci_image(&self, name: Reference, entry: &Descriptor) -> Result<Found> {
-        let mut entry = entry.clone();
+    fn image(&self, source: Source) -> Result<Found> {
+        match source {
+            Source::Docker { names, config, layers } => self.docker_image(names, &config, layers),
+            Source::Oci { name, entry } => self.oci_image(name, entry),
+        }
+    }
+
+    fn docker_image(
+        &self,
+        names: Vec<Reference>,
+        config_name: &str,
+        layers: Vec<String>,
+    ) -> Result<Found> {
+        let config = self.read(config_name)?;
+        check_name(config_name, &Digest::of(&config))?;
+        let mut size = config.len() as u64;
+        for layer in &layers {
+            size += self.size(layer)?;
+        }
+        let layers = layers.into_iter().map(|layer| (layer, None)).collect();
+        Ok(Found { names, manifest: None, config, layers, size })
+    }
+
+    fn oci_image(&self, name: Reference, mut entry: Descriptor) -> Result<Found> {
         for _ in 0..MAX_DEPTH {
             match Document::parse(&self.blob(&entry)?)? {
                 Document::Index(manifests) => entry = document::choose(&manifests)?.clone(),

@@ -135,10 +135,19 @@ impl Store {
             reference: record.reference,
             manifest_digest: record.manifest_digest.into(),
             id: record.id.into(),
-            layers: record.layers.iter().map(|layer| self.layer_path(layer)).collect(),
+            layers: self.stack(&record.layers),
             config: record.config,
             size_bytes: record.size_bytes,
         }))
+    }
+
+    /// The layers' directories, each one once: many images have an empty layer several times, and
+    /// overlayfs refuses a directory that it was given before. Of equal layers the topmost stays,
+    /// which has all that the others have.
+    fn stack(&self, layers: &[Digest]) -> Vec<PathBuf> {
+        let is_topmost = |(at, layer): &(usize, &Digest)| !layers[at + 1..].contains(layer);
+        let kept = layers.iter().enumerate().filter(is_topmost);
+        kept.map(|(_, layer)| self.layer_path(layer)).collect()
     }
 
     /// Makes `reference` mean what `record` says. Its layers must be here.
@@ -256,6 +265,19 @@ mod tests {
         fs::remove_dir(store.layer_path(&layer)).unwrap();
         assert_eq!(store.resolve(&reference("a")).unwrap(), None);
         assert_eq!(store.list().unwrap(), []);
+    }
+
+    #[test]
+    fn of_equal_layers_the_topmost_is_mounted() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (base, empty) = (Digest::of(b"base"), Digest::of(b"empty"));
+        for layer in [&base, &empty] {
+            fs::create_dir(store.layer_path(layer)).unwrap();
+        }
+        let layers = [empty.clone(), base.clone(), empty.clone(), empty.clone()];
+        let put = store.put(&reference("a"), &record(&layers)).unwrap();
+        assert_eq!(put.layers, [store.layer_path(&base), store.layer_path(&empty)]);
     }
 
     #[test]

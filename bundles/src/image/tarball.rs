@@ -4,7 +4,7 @@
 //! PAX header of any claimed size in memory, and cuts PAX values (a capability is binary) at line
 //! feeds. Sparse files are refused. Who reads decides what a path may be; see [`super::unpack`].
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use tar::{EntryType, Header};
 
@@ -225,6 +225,32 @@ impl<R: Read> Reader<R> {
             return Err(TarError::Header("wrong checksum"));
         }
         Ok(Some(header))
+    }
+}
+
+/// Why an entry's content was not copied: the stream's fault, or that of where it goes.
+pub(crate) enum CopyError {
+    Read(TarError),
+    Write(io::Error),
+}
+
+impl<R: Read> Reader<R> {
+    /// Writes the rest of the entry's content into `out`, all of it or an error.
+    pub(crate) fn copy(
+        &mut self,
+        buffer: &mut [u8],
+        out: &mut impl Write,
+    ) -> std::result::Result<(), CopyError> {
+        while self.content > 0 {
+            let count = match self.read(buffer) {
+                Ok(0) => return Err(CopyError::Read(TarError::Truncated)),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(CopyError::Read(TarError::Read(error))),
+            };
+            out.write_all(&buffer[..count]).map_err(CopyError::Write)?;
+        }
+        Ok(())
     }
 }
 

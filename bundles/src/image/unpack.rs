@@ -20,7 +20,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub use super::tarball::TarError;
-use super::tarball::{Entry, Kind, Reader};
+use super::tarball::{CopyError, Entry, Kind, Reader};
 use super::temp;
 
 /// Entries of one layer; each costs an inode of the host. The largest images have some 10^6.
@@ -223,18 +223,10 @@ impl Extractor<'_> {
         let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| write_error(&entry.path, "create", e))?;
         let mut file = File::from(file);
-        let mut left = entry.size;
-        while left > 0 {
-            let count = match content.read(&mut self.buffer) {
-                Ok(0) => return Err(TarError::Truncated.into()),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(TarError::Read(error).into()),
-            };
-            file.write_all(&self.buffer[..count])
-                .map_err(|e| write_error(&entry.path, "write", e))?;
-            left -= count as u64;
-        }
+        content.copy(&mut self.buffer, &mut file).map_err(|error| match error {
+            CopyError::Read(error) => error.into(),
+            CopyError::Write(error) => write_error(&entry.path, "write", error),
+        })?;
         set_attributes(&file, entry, entry.mode)?;
         rustix::fs::futimens(&file, &times(entry.mtime, entry.mtime_ns))
             .map_err(|e| write_error(&entry.path, "set time", e))
