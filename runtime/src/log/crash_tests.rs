@@ -1,5 +1,5 @@
 //! A pump killed at every point, in every combination that matters, and what its successor makes of
-//! it. Real SIGKILLs under a flood are in `tests/log_pump.rs`; here no point is left to chance.
+//! it. Real SIGKILLs under a flood are in `runtime/tests/log_pump.rs`; here no point is left to chance.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

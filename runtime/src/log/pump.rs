@@ -18,8 +18,7 @@ use std::path::{Path, PathBuf};
 
 use plan::Wall;
 use rustix::fs::{
-    CWD, FileType, FlockOperation, Gid, Mode, OFlags, Uid, fchown, flock, fstat, mkdirat, mkfifoat,
-    openat,
+    CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, mkfifoat, openat,
 };
 use rustix::io::Errno;
 use rustix::pipe::fcntl_getpipe_size;
@@ -58,16 +57,6 @@ pub enum PumpError {
     NotFifo {
         /// Where.
         path: PathBuf,
-    },
-    /// A FIFO could not be given to the container's user.
-    #[error("cannot give {} to user {uid}", path.display())]
-    Owner {
-        /// The FIFO.
-        path: PathBuf,
-        /// The user.
-        uid: u32,
-        /// Why.
-        source: Errno,
     },
     /// A container has no log file yet: [`Pump::open_log`] comes first.
     #[error("container {container:?} has no log file yet")]
@@ -245,20 +234,6 @@ impl Pump {
         Ok(())
     }
 
-    /// Makes a container's user the owner of its FIFOs, so that it can open `/dev/stdout` again.
-    ///
-    /// # Errors
-    /// [`PumpError::Owner`].
-    pub fn set_owner(&self, container: usize, uid: u32, gid: u32) -> Result<(), PumpError> {
-        for stream in Stream::ALL {
-            let fifo = &self.containers[container].fifos[stream as usize];
-            fchown(fifo, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|source| {
-                PumpError::Owner { path: self.fifo_path(container, stream), uid, source }
-            })?;
-        }
-        Ok(())
-    }
-
     /// Where a stream's FIFO is. Whoever makes the container opens it read-write, so that the
     /// application meets no SIGPIPE when the pump is dead.
     #[must_use]
@@ -272,12 +247,6 @@ impl Pump {
             Stream::ALL
                 .map(|stream| (c.fifos[stream as usize].as_fd(), Token { container, stream }))
         })
-    }
-
-    /// Whether the records can never be swapped out.
-    #[must_use]
-    pub fn is_locked_in_memory(&self) -> bool {
-        self.records.is_locked()
     }
 
     /// Sets or switches a container's log file, `<log directory>/<pod>/<container>/<n>.log`;
@@ -370,22 +339,16 @@ impl Pump {
         self.containers[container].blocked.as_ref()
     }
 
-    /// Tries blocked logs again; returns the containers that flow again, whose FIFOs are to be
-    /// waited for again.
+    /// Tries a blocked log again. If it is free its FIFOs are to be waited for again.
     ///
     /// # Errors
     /// As [`Pump::take`].
-    pub fn retry(&mut self, now: Wall) -> Result<Vec<usize>, PumpError> {
-        let mut freed = Vec::new();
-        for container in 0..self.containers.len() {
-            if self.containers[container].blocked.is_some() {
-                let flushed = self.flush(container, now);
-                if self.note(container, flushed)? == Flow::Free {
-                    freed.push(container);
-                }
-            }
+    pub fn retry(&mut self, container: usize, now: Wall) -> Result<Flow, PumpError> {
+        if self.containers[container].blocked.is_none() {
+            return Ok(Flow::Free);
         }
-        Ok(freed)
+        let flushed = self.flush(container, now);
+        self.note(container, flushed)
     }
 
     /// Finishes an open batch, and then what is complete in the stage: no event will come for it.
@@ -401,7 +364,10 @@ impl Pump {
         let (flow, blocked) = match result {
             Ok(()) => (Flow::Free, None),
             Err(error) if error.passes() => (Flow::Blocked, Some(error)),
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.containers[container].blocked = None;
+                return Err(error);
+            }
         };
         self.containers[container].blocked = blocked;
         Ok(flow)

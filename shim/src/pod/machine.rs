@@ -1,10 +1,10 @@
 //! The shim's loop and what it holds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -51,6 +51,10 @@ pub struct Machine {
     pub(super) wanted: runtime::sandbox::Wanted,
     pub(super) sandbox: Option<runtime::sandbox::Sandbox>,
     pub(super) pump: Option<Pump>,
+    /// Logs of runs that have begun while the log of the run before takes no more.
+    pub(super) next_logs: BTreeMap<usize, PathBuf>,
+    /// What was told of a container's log last.
+    pub(super) output_told: BTreeMap<usize, String>,
     pub(super) store: Store,
     /// The image of each container, once it is here.
     pub(super) images: Vec<Option<Image>>,
@@ -113,6 +117,8 @@ impl Machine {
             cgroups,
             sandbox: None,
             pump: None,
+            next_logs: BTreeMap::new(),
+            output_told: BTreeMap::new(),
             store,
             creating: Vec::new(),
             living: Vec::new(),
@@ -181,7 +187,7 @@ impl Machine {
         at
     }
 
-    fn tell_event(&mut self, at: At, event: &plan::Event) {
+    pub(super) fn tell_event(&mut self, at: At, event: &plan::Event) {
         let container = event.container.and_then(|c| self.pod.containers.get(c));
         let reply = Reply::Event(PodEvent {
             at: at.wall,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use plan::Wall;
-use runtime::log::{Flow, Stream, Taken, Token};
+use runtime::log::{Flow, PumpError, Stream, Taken, Token};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::machine::Machine;
@@ -15,15 +15,14 @@ impl Machine {
         let stream = if index.is_multiple_of(2) { Stream::Stdout } else { Stream::Stderr };
         let now = runtime::clock::now().wall;
         let Some(pump) = &mut self.pump else { return };
-        match pump.take(Token { container, stream }, now) {
-            Ok(Taken::Bytes(_) | Taken::Nothing) => {}
-            Ok(Taken::Blocked) => self.listen(container, false),
-            Err(e) => {
-                // It would be reported again and again: this container's output stops here.
-                tracing::error!("{}", runtime::chain(&e));
-                self.listen(container, false);
-            }
-        }
+        let taken = pump.take(Token { container, stream }, now);
+        self.note_flow(
+            container,
+            taken.map(|taken| match taken {
+                Taken::Bytes(_) | Taken::Nothing => Flow::Free,
+                Taken::Blocked => Flow::Blocked,
+            }),
+        );
     }
 
     /// Switches a container's output to the log of its next run.
@@ -31,9 +30,11 @@ impl Machine {
         let now = runtime::clock::now().wall;
         let Some(pump) = &mut self.pump else { return };
         match pump.open_log(c, log, now) {
-            Ok(Flow::Free) => {}
-            Ok(Flow::Blocked) => self.listen(c, false),
-            Err(e) => tracing::error!("{}", runtime::chain(&e)),
+            // The log of the run before must take the rest of its output first.
+            Err(PumpError::Unfinished { .. }) => {
+                self.next_logs.insert(c, log.to_owned());
+            }
+            other => self.note_flow(c, other),
         }
     }
 
@@ -41,23 +42,57 @@ impl Machine {
     pub(super) fn drain(&mut self, c: usize) {
         let now = runtime::clock::now().wall;
         let Some(pump) = &mut self.pump else { return };
-        match pump.drain(c, now) {
-            Ok(Flow::Free) => {}
-            Ok(Flow::Blocked) => self.listen(c, false),
-            Err(e) => tracing::error!("{}", runtime::chain(&e)),
-        }
+        let flow = pump.drain(c, now);
+        self.note_flow(c, flow);
     }
 
     /// Tries logs that took no more (a full disk) again; their writers wait meanwhile.
     pub(super) fn retry_logs(&mut self, now: Wall) {
-        let Some(pump) = &mut self.pump else { return };
-        if !pump.blocked() {
-            return;
+        for c in 0..self.pod.containers.len() {
+            let Some(pump) = &mut self.pump else { return };
+            if pump.blocked_on(c).is_none() {
+                continue;
+            }
+            match pump.retry(c, now) {
+                Ok(Flow::Blocked) => {}
+                Ok(Flow::Free) => {
+                    self.listen(c, true);
+                    self.tell_output(c, false, "LogResumed", "its output is logged again".into());
+                    if let Some(log) = self.next_logs.remove(&c) {
+                        self.drain(c);
+                        self.open_log(c, &log);
+                    }
+                }
+                Err(e) => self.note_flow(c, Err(e)),
+            }
         }
-        match pump.retry(now) {
-            Ok(freed) => freed.into_iter().for_each(|c| self.listen(c, true)),
-            Err(e) => tracing::error!("{}", runtime::chain(&e)),
+    }
+
+    /// A log that takes no more is said once, with the reason, and its FIFOs are left alone.
+    fn note_flow(&mut self, c: usize, flow: Result<Flow, PumpError>) {
+        let text = match flow {
+            Ok(Flow::Free) => return,
+            Ok(Flow::Blocked) => {
+                let reason = self.pump.as_ref().and_then(|pump| pump.blocked_on(c));
+                let reason = reason.map(|e| runtime::chain(e)).unwrap_or_default();
+                format!("its output waits, and so does who writes when the pipe is full: {reason}")
+            }
+            // It would be reported again and again: this container's output stops here.
+            Err(e) => format!("its output is not logged any more: {}", runtime::chain(&e)),
+        };
+        self.listen(c, false);
+        if self.output_told.get(&c) != Some(&text) {
+            self.output_told.insert(c, text.clone());
+            self.tell_output(c, true, "LogBlocked", text);
         }
+    }
+
+    fn tell_output(&mut self, c: usize, warning: bool, reason: &str, message: String) {
+        if !warning {
+            self.output_told.remove(&c);
+        }
+        let event = plan::Event { warning, reason: reason.into(), message, container: Some(c) };
+        self.tell_event(runtime::clock::now(), &event);
     }
 
     fn listen(&self, container: usize, listen: bool) {
