@@ -10,7 +10,7 @@
 //!
 //! `docs/state-directory.md` describes each file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The three directories of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,10 +180,4 @@ impl PodDir {
     pub fn shm(&self) -> PathBuf {
         self.mounts().join("shm")
     }
-}
-
-/// `base` if nobody asked for another directory.
-#[must_use]
-pub fn or_default(asked: Option<&Path>, base: &str) -> PathBuf {
-    asked.map_or_else(|| PathBuf::from(base), Path::to_path_buf)
 }

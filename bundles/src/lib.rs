@@ -4,7 +4,6 @@
 //! makes no namespace or mount. Those are the runtime's.
 
 pub mod capability;
-pub mod devices;
 pub mod downward;
 pub mod env;
 pub mod expand;

@@ -423,22 +423,6 @@ fn namespaces(input: &ContainerInput<'_>) -> Vec<LinuxNamespace> {
     list
 }
 
-/// A configuration as JSON whose text is the same whenever the configuration is: the sets of
-/// capabilities are sorted.
-///
-/// # Errors
-/// None that a configuration of [`spec`] can cause: its paths are texts.
-pub fn to_json(spec: &Spec) -> Result<serde_json::Value, serde_json::Error> {
-    let mut value = serde_json::to_value(spec)?;
-    let sets = value.pointer_mut("/process/capabilities").and_then(|v| v.as_object_mut());
-    for set in sets.into_iter().flat_map(|sets| sets.values_mut()) {
-        if let Some(names) = set.as_array_mut() {
-            names.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
-        }
-    }
-    Ok(value)
-}
-
 #[cfg(test)]
 #[path = "oci_fixture.rs"]
 pub(crate) mod fixture;

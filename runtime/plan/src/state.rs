@@ -63,18 +63,6 @@ impl State {
         self.ending.as_ref().map(|e| e.why)
     }
 
-    /// When the shim took the pod on.
-    #[must_use]
-    pub fn accepted_at(&self) -> Option<At> {
-        self.accepted
-    }
-
-    /// Whether the pod sandbox exists.
-    #[must_use]
-    pub fn has_sandbox(&self) -> bool {
-        self.sandbox.phase == SandboxPhase::Ready
-    }
-
     /// The incarnations of container `c` of which something is left on the host, oldest first;
     /// empty for a container that does not exist.
     #[must_use]
@@ -86,18 +74,6 @@ impl State {
     #[must_use]
     pub fn restart_count(&self, c: usize) -> u32 {
         self.records.get(c).map_or(0, |r| r.starts.saturating_sub(1))
-    }
-
-    /// The number of the next incarnation of container `c`.
-    #[must_use]
-    pub fn next_incarnation(&self, c: usize) -> u32 {
-        self.records.get(c).map_or(0, |r| r.next)
-    }
-
-    /// Whether an image is being looked for or pulled for container `c`.
-    #[must_use]
-    pub fn is_pulling(&self, c: usize) -> bool {
-        self.records.get(c).is_some_and(|r| r.image.pulling.is_some())
     }
 
     /// How container `c` ended last, if it ever ran.
