@@ -85,6 +85,30 @@ impl Instance {
         said(self.command(args).output().unwrap())
     }
 
+    /// Loads the test image under another name, with a changed configuration.
+    pub fn load_variant(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let folder = self.dir.path().join("variant");
+        fs::create_dir(&folder).unwrap();
+        let tar = |args: &[&std::ffi::OsStr]| {
+            assert!(Command::new("tar").args(args).status().unwrap().success());
+        };
+        tar(&["-xf".as_ref(), image().as_ref(), "-C".as_ref(), folder.as_ref()]);
+        let read =
+            |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let mut manifest = read(&folder.join("manifest.json"));
+        let mut config = read(&folder.join(manifest[0]["Config"].as_str().unwrap()));
+        change(&mut config);
+        manifest[0]["Config"] = "config.json".into();
+        manifest[0]["RepoTags"] = serde_json::json!([name]);
+        fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+        let archive = self.dir.path().join("variant.tar");
+        tar(&["-cf".as_ref(), archive.as_ref(), "-C".as_ref(), folder.as_ref(), ".".as_ref()]);
+        let said = self.podshim(&["load", "-i", archive.to_str().unwrap()]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
     /// Writes a manifest and gives its path.
     pub fn manifest(&self, text: &str) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);

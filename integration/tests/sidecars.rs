@@ -351,3 +351,42 @@ spec:
     running.signal(Signal::SIGINT);
     assert_eq!(running.wait().0, 130);
 }
+
+#[test]
+fn a_probe_that_dies_of_a_real_time_signal_has_failed() {
+    let podshim = Instance::new();
+    let (code, events) = podshim.events(&pod("  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  activeDeadlineSeconds: 8
+  initContainers:
+  - name: slow
+    image: alpine:latest
+    restartPolicy: Always
+    command: [sleep, '1000']
+    startupProbe: {periodSeconds: 1, timeoutSeconds: 100, failureThreshold: 100, exec: {command: [sh, -c, 'kill -37 $$$$; true']}}
+  containers:
+  - {name: main, image: alpine:latest, command: ['true']}
+"));
+    assert_ne!(code, 0);
+    let failures = events.iter().filter(|(r, c)| r == "Unhealthy" && c == "slow").count();
+    assert!(failures >= 2, "each attempt is told: {events:?}");
+    assert!(!events.iter().any(|(r, _)| r == "LogBlocked"), "main never ran: {events:?}");
+}
+
+#[test]
+fn an_image_that_wants_a_real_time_signal_is_stopped_by_it() {
+    let podshim = Instance::new();
+    podshim.load_variant("systemd:like", |config| {
+        config["config"]["StopSignal"] = "SIGRTMIN+3".into();
+    });
+    let said = podshim.run(&pod("  restartPolicy: Never
+  terminationGracePeriodSeconds: 100
+  initContainers:
+  - {name: side, image: 'systemd:like', restartPolicy: Always, command: [sh, -c, 'trap \"echo by 37; exit 0\" 37; while :; do sleep 0.1; done']}
+  containers:
+  - {name: main, image: alpine:latest, command: [sleep, '0.5']}
+"));
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("side | by 37"), "{}{}", said.out, said.err);
+    assert!(!said.err.contains("SIGKILL"), "{}", said.err);
+}

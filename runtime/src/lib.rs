@@ -15,6 +15,7 @@ pub mod rootfs;
 pub mod sandbox;
 pub mod seal;
 pub mod seccomp;
+pub mod signal;
 pub mod state_dir;
 pub mod sys;
 pub mod volume;

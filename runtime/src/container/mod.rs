@@ -16,10 +16,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::sys::process::{Fork, fork};
+use crate::sys::process::{Fork, fork, send_signal};
 
 mod create;
 mod diagnosis;
@@ -203,10 +203,15 @@ impl Process {
         rustix::fs::fstat(&self.pidfd).map_or(0, |s| s.st_ino)
     }
 
-    /// Sends a signal; a process that is gone is no error.
-    pub fn signal(&self, signal: Signal) {
+    /// Sends a signal by its number; a process that is gone is no error.
+    pub fn signal(&self, number: i32) {
         // ESRCH: it is dead already, and that is what was wanted. EPERM cannot be: we are root.
-        let _ = pidfd_send_signal(&self.pidfd, signal);
+        let _ = send_signal(self.pidfd.as_fd(), number);
+    }
+
+    /// Sends SIGKILL.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL.as_raw());
     }
 
     /// Whether the process has a handler for a signal (`SigCgt` of `/proc/<pid>/status`). Pid 1 of

@@ -2,9 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::ForkResult;
+use rustix::process::{WaitOptions, WaitStatus};
 
 /// Who returned from [`fork`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,29 +113,44 @@ pub fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Who reaped what: one finished child, if there is one (`waitpid(-1, WNOHANG)`).
+/// Reaps one finished child, if there is one (`waitpid(-1, WNOHANG)`); `None` if there is none, or no
+/// child at all.
 ///
 /// The exit code is a shell's: the exit status, or 128 plus the signal's number.
-///
-/// # Errors
-/// None that a caller must handle: no child at all is `Ok(None)`.
 pub fn reap() -> Option<Reaped> {
-    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     loop {
-        return match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => {
-                Some(Reaped { pid: pid.as_raw(), code, signal: None })
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) => Some(Reaped {
-                pid: pid.as_raw(),
-                code: 128 + signal as i32,
-                signal: Some(signal as i32),
-            }),
-            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => None,
-            Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
-            Err(_) => None,
+        return match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => match ended(status) {
+                Some((code, signal)) => {
+                    Some(Reaped { pid: pid.as_raw_nonzero().get(), code, signal })
+                }
+                // Stopped or continued: asked for by nobody.
+                None => continue,
+            },
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(None) | Err(_) => None,
         };
     }
+}
+
+/// The signal is any number: a type of named signals would not know the real-time ones, and an exit
+/// that cannot be told is lost for ever.
+fn ended(status: WaitStatus) -> Option<(i32, Option<i32>)> {
+    let by_itself = status.exit_status().map(|code| (code, None));
+    by_itself.or_else(|| status.terminating_signal().map(|signal| (128 + signal, Some(signal))))
+}
+
+/// Sends a signal, of any number, to the process that a pidfd holds.
+///
+/// # Errors
+/// That of pidfd_send_signal(2).
+pub fn send_signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open for the call, and no siginfo means that the kernel makes one.
+    let r = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, none, 0_u32)
+    };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A child that was reaped.

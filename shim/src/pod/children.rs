@@ -289,7 +289,7 @@ impl Machine {
         if let Err(e) = container::start(&machine, &found.container_id) {
             // It cannot be started and must not wait for ever: its end is an exit like any other.
             found.failure = Some(StartFailure { message: runtime::chain(&e), errno: None });
-            found.process.signal(Signal::KILL);
+            found.process.kill();
         }
     }
 
@@ -315,27 +315,27 @@ impl Machine {
     pub(super) fn signal(&mut self, c: usize, inc: u32) {
         let signal = self.stop_signal(c);
         let process = self.living.iter().find(|i| i.c == c && i.inc == inc).map(|i| &i.process);
-        let handled = process.is_none_or(|p| p.handles(signal.as_raw()).unwrap_or(true));
+        let handled = process.is_none_or(|p| p.handles(signal).unwrap_or(true));
         if let Some(process) = process {
             process.signal(signal);
         }
-        self.record(Fact::Signalled { c, inc, signal: signal.as_raw(), handled });
+        self.record(Fact::Signalled { c, inc, signal, handled });
     }
 
     /// The image's STOPSIGNAL, else TERM.
-    fn stop_signal(&self, c: usize) -> Signal {
+    fn stop_signal(&self, c: usize) -> i32 {
         self.images[c]
             .as_ref()
             .and_then(|i| i.config.stop_signal.as_deref())
-            .and_then(signal_by_name)
-            .unwrap_or(Signal::TERM)
+            .and_then(runtime::signal::number)
+            .unwrap_or(Signal::TERM.as_raw())
     }
 
     pub(super) fn kill(&mut self, c: usize, inc: u32) {
         self.record(Fact::Killed { c, inc });
         if let Some(found) = self.living.iter().find(|i| i.c == c && i.inc == inc) {
             // It is pid 1 of its namespace: the kernel takes all the others with it.
-            found.process.signal(Signal::KILL);
+            found.process.kill();
         }
     }
 
@@ -395,29 +395,9 @@ fn random_id() -> Result<String, String> {
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// `SIGTERM`, `TERM` or `15`.
-fn signal_by_name(name: &str) -> Option<Signal> {
-    let number = match name.parse::<i32>() {
-        Ok(number) => number,
-        Err(_) => {
-            let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
-            full.parse::<nix::sys::signal::Signal>().ok()? as i32
-        }
-    };
-    Signal::from_named_raw(number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stop_signal_is_known_by_name_and_number() {
-        assert_eq!(signal_by_name("SIGQUIT"), Some(Signal::QUIT));
-        assert_eq!(signal_by_name("QUIT"), Some(Signal::QUIT));
-        assert_eq!(signal_by_name("3"), Some(Signal::QUIT));
-        assert_eq!(signal_by_name("nonsense"), None);
-    }
 
     #[test]
     fn ids_are_64_digits_and_differ() {

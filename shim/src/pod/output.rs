@@ -42,8 +42,11 @@ impl Machine {
     pub(super) fn drain(&mut self, c: usize) {
         let now = runtime::clock::now().wall;
         let Some(pump) = &mut self.pump else { return };
-        let flow = pump.drain(c, now);
-        self.note_flow(c, flow);
+        match pump.drain(c, now) {
+            // It was created and never started.
+            Err(PumpError::NoLog { .. }) => {}
+            other => self.note_flow(c, other),
+        }
     }
 
     /// Tries logs that took no more (a full disk) again; their writers wait meanwhile.
