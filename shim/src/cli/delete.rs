@@ -2,6 +2,7 @@
 
 use bundles::layout::Layout;
 
+use super::terminal::{Output, complain};
 use super::{Connection, DeleteArgs, FAILED, find_pod, one_line};
 use crate::protocol::{Reply, Request};
 
@@ -16,17 +17,19 @@ pub fn delete(layout: &Layout, args: &DeleteArgs) -> anyhow::Result<i32> {
         match ask(layout, args, name) {
             Ok(connection) => waiting.push((name, connection)),
             Err(e) => {
-                eprintln!("podshim: {}", one_line(&e));
+                complain(&one_line(&e));
                 code = FAILED;
             }
         }
     }
+    let mut output = Output::default();
     for (name, connection) in waiting {
         if !args.no_wait {
             until_gone(connection)?;
         }
-        println!("pod {name:?} deleted");
+        output.line(format_args!("pod {name:?} deleted"));
     }
+    output.end()?;
     Ok(code)
 }
 

@@ -8,6 +8,7 @@ use plan::Wall;
 use serde_json::Value;
 
 use super::table::{age, columns};
+use super::terminal::{Output, complain, tell};
 use super::{Connection, FAILED, GetArgs, ObjectOutput, PodRef, one_line, pods};
 use crate::run::objects;
 
@@ -62,7 +63,7 @@ fn pod_objects(layout: &Layout) -> anyhow::Result<(Vec<Value>, bool)> {
             // It ended between the list and the question.
             Err(_) if fs::symlink_metadata(layout.name(&pod.namespace, &pod.name)).is_err() => {}
             Err(e) => {
-                eprintln!("podshim: {}", one_line(&e));
+                complain(&one_line(&e));
                 failed = true;
             }
         }
@@ -75,10 +76,12 @@ fn pod_object(layout: &Layout, pod: &PodRef) -> anyhow::Result<Value> {
 }
 
 fn print(kind: &str, found: &[Value], args: &GetArgs) -> anyhow::Result<()> {
+    let mut output = Output::default();
     match args.output {
         Some(ObjectOutput::Name) => {
             for object in found {
-                println!("{}/{}", kind.to_lowercase(), text(object, "/metadata/name"));
+                let name = text(object, "/metadata/name");
+                output.line(format_args!("{}/{name}", kind.to_lowercase()));
             }
         }
         Some(format) => {
@@ -93,12 +96,12 @@ fn print(kind: &str, found: &[Value], args: &GetArgs) -> anyhow::Result<()> {
             } else {
                 bundles::yaml::to_string(&value).context("cannot print YAML")?
             };
-            print!("{printed}");
+            output.write(printed.as_bytes());
         }
-        None if found.is_empty() => eprintln!("No resources found"),
-        None => print!("{}", columns(&table(kind, found))),
+        None if found.is_empty() => tell("No resources found\n"),
+        None => output.write(columns(&table(kind, found)).as_bytes()),
     }
-    Ok(())
+    output.end()
 }
 
 fn table(kind: &str, found: &[Value]) -> Vec<Vec<String>> {

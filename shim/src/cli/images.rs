@@ -9,6 +9,7 @@ use bundles::image::{Progress, Reference, Store, archive, registry};
 use bundles::layout::Layout;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::terminal::{Output, complain};
 use super::{FAILED, LoadArgs, PullArgs};
 
 /// Takes images from an archive and names them.
@@ -24,11 +25,13 @@ pub fn load(layout: &Layout, args: &LoadArgs) -> anyhow::Result<i32> {
     let mut bar = Bar::new(!args.quiet);
     let loaded = archive::load(&store, input, &mut |p| bar.show(&p))?;
     bar.finish();
+    let mut output = Output::default();
     if !args.quiet {
         for name in loaded {
-            println!("Loaded image: {name}");
+            output.line(format_args!("Loaded image: {name}"));
         }
     }
+    output.end()?;
     Ok(0)
 }
 
@@ -40,14 +43,16 @@ pub fn pull(layout: &Layout, args: &PullArgs) -> anyhow::Result<i32> {
     match registry::pull(&store, &reference, &mut |p| bar.show(&p)) {
         Ok(image) => {
             bar.finish();
+            let mut output = Output::default();
             if !args.quiet {
-                println!("{} {}", image.reference, image.manifest_digest);
+                output.line(format_args!("{} {}", image.reference, image.manifest_digest));
             }
+            output.end()?;
             Ok(0)
         }
         Err(e) => {
             bar.finish();
-            eprintln!("podshim: {}", runtime::chain(&e));
+            complain(&runtime::chain(&e));
             Ok(if e.is_unreachable() { crate::pod::UNREACHABLE } else { FAILED })
         }
     }

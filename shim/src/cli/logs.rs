@@ -1,15 +1,15 @@
 //! `podshim logs POD [-c NAME]`.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bundles::layout::Layout;
 use runtime::log::reader::{Follower, Line, Start};
 use serde_json::Value;
 
 use super::prune::names_in;
+use super::terminal::{Output, tell};
 use super::{Connection, LogsArgs, find_pod};
 
 /// Prints a container's log: of a living pod, or of one whose logs are still there.
@@ -22,54 +22,35 @@ pub fn logs(layout: &Layout, args: &LogsArgs) -> anyhow::Result<i32> {
     if let Some(lines) = args.tail {
         follower = follower.tail(lines);
     }
-    let mut printer = Printer { timestamps: args.timestamps, broken: None };
+    let mut output = Output::default();
+    let timestamps = args.timestamps;
     if args.previous {
-        follower.read_run(&mut |line| printer.print(&line))?;
-        return printer.end();
+        follower.read_run(&mut |line| print(&mut output, &line, timestamps))?;
+    } else {
+        follower.poll(&mut |line| print(&mut output, &line, timestamps))?;
+        while args.follow
+            && !output.is_broken()
+            && find_pod(layout, &args.namespace, &args.pod).is_ok()
+        {
+            std::thread::sleep(Duration::from_millis(50));
+            follower.poll(&mut |line| print(&mut output, &line, timestamps))?;
+        }
+        follower.poll(&mut |line| print(&mut output, &line, timestamps))?;
+        follower.finish(&mut |line| print(&mut output, &line, timestamps));
     }
-    follower.poll(&mut |line| printer.print(&line))?;
-    while args.follow
-        && printer.broken.is_none()
-        && find_pod(layout, &args.namespace, &args.pod).is_ok()
-    {
-        std::thread::sleep(Duration::from_millis(50));
-        follower.poll(&mut |line| printer.print(&line))?;
-    }
-    follower.poll(&mut |line| printer.print(&line))?;
-    follower.finish(&mut |line| printer.print(&line));
-    printer.end()
+    output.end()?;
+    Ok(0)
 }
 
-/// Writes lines to standard output; a reader that has gone ends it.
-struct Printer {
-    timestamps: bool,
-    broken: Option<io::Error>,
-}
-
-impl Printer {
-    fn print(&mut self, line: &Line<'_>) {
-        if self.broken.is_none() {
-            self.broken = self.write(line).err();
-        }
+fn print(output: &mut Output, line: &Line<'_>, timestamps: bool) {
+    let mut text = Vec::with_capacity(line.bytes.len() + 40);
+    if timestamps {
+        text.extend_from_slice(line.time.rfc3339().as_bytes());
+        text.push(b' ');
     }
-
-    fn write(&self, line: &Line<'_>) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if self.timestamps {
-            write!(out, "{} ", line.time.rfc3339())?;
-        }
-        out.write_all(line.bytes)?;
-        out.write_all(b"\n")
-    }
-
-    fn end(self) -> anyhow::Result<i32> {
-        match self.broken {
-            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-                Err(e).context("cannot write to standard output")
-            }
-            _ => Ok(0),
-        }
-    }
+    text.extend_from_slice(line.bytes);
+    text.push(b'\n');
+    output.write(&text);
 }
 
 /// The pod's log directory and, if it lives, its object.
@@ -124,15 +105,9 @@ fn container(
         [one] => Ok(one.clone()),
         [first, ..] if object.is_some() => {
             let inits = names("/spec/initContainers");
-            eprintln!(
-                "Defaulted container {first:?} out of: {}",
-                mains
-                    .iter()
-                    .cloned()
-                    .chain(inits.iter().map(|n| format!("{n} (init)")))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            );
+            let all: Vec<String> =
+                mains.iter().cloned().chain(inits.iter().map(|n| format!("{n} (init)"))).collect();
+            tell(&format!("Defaulted container {first:?} out of: {}\n", all.join(", ")));
             Ok(first.clone())
         }
         many => bail!(

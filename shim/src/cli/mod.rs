@@ -17,10 +17,11 @@ mod logs;
 mod prune;
 mod restart;
 pub mod table;
+mod terminal;
 
-pub use check::colour_wanted;
 pub use client::{Connection, PodRef, find_pod, pods};
 pub use prune::names_in;
+pub use terminal::{colour_wanted, complain, printable, tell};
 
 /// Exit code of `run` and `check` for whatever podshim itself could not do.
 pub const CANNOT: i32 = 125;
@@ -276,7 +277,7 @@ pub fn main() -> i32 {
     match dispatch(cli) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("podshim: {}", one_line(&e));
+            complain(&one_line(&e));
             code_of_failure
         }
     }

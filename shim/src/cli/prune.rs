@@ -7,26 +7,31 @@ use std::path::Path;
 use anyhow::Context;
 use bundles::layout::Layout;
 
+use super::terminal::Output;
 use crate::pod::scrap::{self, Verdict};
 use crate::run::objects;
 
 /// Scraps pods whose shim and owner are dead, removes leftovers and the logs of pods that are gone.
 pub fn prune(layout: &Layout) -> anyhow::Result<i32> {
+    let mut output = Output::default();
     for uid in names_in(&layout.pods())? {
         match scrap::if_dead(layout, &uid)? {
-            Verdict::Scrapped(name) => println!("removed pod {name} ({uid})"),
+            Verdict::Scrapped(name) => output.line(format_args!("removed pod {name} ({uid})")),
             Verdict::Alive => {}
         }
     }
-    objects::prune(layout)?;
+    for name in objects::prune(layout)? {
+        output.line(format_args!("removed {name}"));
+    }
     for uid in scrap::leftovers(layout)? {
-        println!("removed what was left of pod {uid}");
+        output.line(format_args!("removed what was left of pod {uid}"));
     }
     for name in prune_logs(layout)? {
-        println!("removed the logs of {name}");
+        output.line(format_args!("removed the logs of {name}"));
     }
     let lock = runtime::state_dir::lock(layout)?;
     runtime::state_dir::leave_if_last(layout, &lock)?;
+    output.end()?;
     Ok(0)
 }
 

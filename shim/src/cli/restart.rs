@@ -2,6 +2,7 @@
 
 use bundles::layout::Layout;
 
+use super::terminal::Output;
 use super::{Connection, RestartArgs, find_pod};
 use crate::protocol::Request;
 
@@ -10,6 +11,8 @@ pub fn restart(layout: &Layout, args: &RestartArgs) -> anyhow::Result<i32> {
     let pod = find_pod(layout, &args.namespace, &args.pod)?;
     let mut connection = Connection::open(layout, &pod)?;
     connection.ask(&Request::Restart { container: args.container.clone() })?;
-    println!("container {:?} of pod {:?} restarts", args.container, args.pod);
+    let mut output = Output::default();
+    output.line(format_args!("container {:?} of pod {:?} restarts", args.container, args.pod));
+    output.end()?;
     Ok(0)
 }

@@ -16,7 +16,7 @@ use runtime::state_dir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{CANNOT, RunArgs, RunOutput, colour_wanted};
+use crate::cli::{CANNOT, RunArgs, RunOutput, colour_wanted, tell};
 use crate::protocol::{Reply, Request};
 
 mod host_notes;
@@ -34,7 +34,7 @@ use workload::Controller;
 /// Runs the manifests to their end; returns the exit code.
 pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
     let report = manifest::read(&manifest::sources(&args.files)?);
-    eprint!("{}", report.render(colour_wanted(&std::io::stderr())));
+    tell(&report.render(colour_wanted(&std::io::stderr())));
     if !report.is_ok(args.strict) {
         return Ok(CANNOT);
     }

@@ -103,17 +103,19 @@ fn stored(layout: &Layout, kind: &str) -> anyhow::Result<Vec<(PathBuf, Stored)>>
     Ok(found)
 }
 
-/// Removes the objects of dead owners.
-pub fn prune(layout: &Layout) -> anyhow::Result<()> {
+/// Removes the objects of dead owners and gives their kinds and names.
+pub fn prune(layout: &Layout) -> anyhow::Result<Vec<String>> {
+    let mut removed = Vec::new();
     for kind in ["Job", "Deployment"] {
         for (path, stored) in stored(layout, kind)? {
             if !stored.owner.is_alive() {
                 fs::remove_file(&path)
                     .with_context(|| format!("cannot remove {}", path.display()))?;
-                println!("removed {} {}", kind.to_lowercase(), stored.object["metadata"]["name"]);
+                let name = &stored.object["metadata"]["name"];
+                removed.push(format!("{} {name}", kind.to_lowercase()));
             }
         }
         let _ = fs::remove_dir(layout.objects().join(kind));
     }
-    Ok(())
+    Ok(removed)
 }

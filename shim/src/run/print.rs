@@ -12,7 +12,7 @@ use plan::Mono;
 use runtime::log::reader::Line;
 use serde_json::{Value, json};
 
-use crate::cli::colour_wanted;
+use crate::cli::{colour_wanted, complain, printable};
 use crate::protocol::PodEvent;
 
 /// Colours of containers' names, in the order of their first appearance.
@@ -102,13 +102,14 @@ impl Printer {
 
     /// A line that is shown even if lifecycle lines are not.
     pub fn warn(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "podshim: {text}");
+        complain(text);
     }
 
     fn say(&self, prefix: &str, text: &str, strong: bool) {
         let ms = runtime::clock::mono().0.saturating_sub(self.began.0) / 1_000_000;
         let time = format!("{:>4}.{:03}s", ms / 1000, ms % 1000);
         let prefix = self.painted(prefix, self.colour_err);
+        let text = printable(text);
         let line = if self.colour_err {
             let dim = if strong { Style::new().bold() } else { Style::new().dimmed() };
             format!("{dim}{time}{dim:#} {prefix} {dim}{text}{dim:#}\n")
