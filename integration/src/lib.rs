@@ -120,64 +120,78 @@ impl Instance {
 
     /// Runs a manifest to its end; images are not pulled.
     pub fn run(&self, manifest: &str) -> Said {
+        self.run_with(&[], manifest)
+    }
+
+    /// The same with more options.
+    pub fn run_with(&self, options: &[&str], manifest: &str) -> Said {
         let path = self.manifest(manifest);
-        self.podshim(&["run", "--pull=never", &path])
+        self.podshim(&[&["run", "--pull=never"], options, &[&path]].concat())
+    }
+
+    /// Runs a manifest with `-o json` and gives all that it printed: events, then whole objects.
+    pub fn objects(&self, manifest: &str) -> (i32, Vec<Value>) {
+        let said = self.run_with(&["-o", "json"], manifest);
+        let parse = |line| serde_json::from_str(line).expect("one JSON object a line");
+        (said.code, said.out.lines().map(parse).collect())
     }
 
     /// Runs a manifest and gives the lifecycle events, in their order, as (reason, container).
     pub fn events(&self, manifest: &str) -> (i32, Vec<(String, String)>) {
-        let path = self.manifest(manifest);
-        let said = self.podshim(&["run", "--pull=never", "-o", "json", &path]);
-        let events = said
-            .out
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).expect("one JSON object a line"))
-            .filter(|object| object["kind"] == "Event")
-            .map(|event| {
-                let field = event["involvedObject"]["fieldPath"].as_str().unwrap_or_default();
-                let container = field.split(['{', '}']).nth(1).unwrap_or_default();
-                (event["reason"].as_str().unwrap().to_owned(), container.to_owned())
-            })
-            .collect();
-        (said.code, events)
+        let (code, objects) = self.objects(manifest);
+        (code, events(&objects))
     }
 
     /// Starts a manifest in the background.
     pub fn start(&self, manifest: &str) -> Running<'_> {
-        let path = self.manifest(manifest);
-        self.start_file(&path)
+        self.start_file(&self.manifest(manifest))
     }
 
     /// Starts a manifest's file in the background.
     pub fn start_file(&self, path: &str) -> Running<'_> {
+        self.start_command(self.command(&["run", "--pull=never", path]))
+    }
+
+    /// Starts a manifest with `-o json` as a shell would: in a process group of its own, which
+    /// [`Running::ctrl_c`] needs. The other runs end by themselves when the tests are interrupted.
+    pub fn start_like_a_shell(&self, manifest: &str) -> Running<'_> {
+        use std::os::unix::process::CommandExt;
+        let path = self.manifest(manifest);
+        let mut command = self.command(&["run", "--pull=never", "-o", "json", &path]);
+        command.process_group(0);
+        self.start_command(command)
+    }
+
+    fn start_command(&self, mut command: Command) -> Running<'_> {
         let output = fs::File::create(self.dir.path().join("output")).unwrap();
-        let child = self
-            .command(&["run", "--pull=never", path])
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
+        let child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
         Running { instance: self, child: Some(child) }
+    }
+
+    /// The pods, by their names.
+    pub fn pods(&self) -> Vec<Value> {
+        let said = self.podshim(&["get", "pods", "-o", "json"]);
+        let list: Value = serde_json::from_str(&said.out).unwrap_or_default();
+        list["items"].as_array().cloned().unwrap_or_default()
     }
 
     /// The only pod.
     pub fn pod(&self) -> Option<Value> {
-        let said = self.podshim(&["get", "pods", "-o", "json"]);
-        let list: Value = serde_json::from_str(&said.out).ok()?;
-        list["items"].as_array()?.first().cloned()
+        self.pods().into_iter().next()
     }
 
     /// Waits until the only pod fulfils a condition.
     pub fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let pod = self.pod();
-            match pod {
-                Some(pod) if condition(&pod) => return pod,
-                other => assert!(Instant::now() < deadline, "{what}: {other:#?}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let pods = self.until_pods(what, |pods| pods.first().is_some_and(&condition));
+        pods.into_iter().next().unwrap()
+    }
+
+    /// Waits until the pods together fulfil a condition.
+    pub fn until_pods(&self, what: &str, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        until(what, || {
+            let pods = self.pods();
+            if condition(&pods) { Ok(pods) } else { Err(format!("{pods:#?}")) }
+        })
     }
 
     /// The newest process of each container of the only pod, by the pod's journal.
@@ -305,13 +319,32 @@ impl Running<'_> {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
+    /// What a terminal does on Ctrl-C: its children are in the group too, unless they left it.
+    pub fn ctrl_c(&self) {
+        nix::sys::signal::killpg(Pid::from_raw(self.pid()), Signal::SIGINT).unwrap();
+    }
+
+    /// All that it has printed so far.
+    pub fn text(&self) -> String {
+        let text = fs::read(self.instance.dir.path().join("output")).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Waits until it has printed something: a container's line tells how far its program is, where
+    /// `Started` only means that it was executed.
+    pub fn until_printed(&self, wanted: &str) {
+        until(&format!("{wanted:?} is printed"), || {
+            let text = self.text();
+            if text.contains(wanted) { Ok(()) } else { Err(text) }
+        });
+    }
+
     /// Its exit code (128 plus the signal, if one killed it) and all that it printed.
     pub fn wait(mut self) -> (i32, String) {
         use std::os::unix::process::ExitStatusExt;
         let status = self.child.take().unwrap().wait().unwrap();
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        let text = fs::read(self.instance.dir.path().join("output")).unwrap();
-        (code, String::from_utf8_lossy(&text).into_owned())
+        (code, self.text())
     }
 }
 
@@ -322,6 +355,67 @@ impl Drop for Running<'_> {
             let _ = child.wait();
         }
     }
+}
+
+/// Tries until it succeeds; what it last failed with is shown when patience ends.
+pub fn until<T>(what: &str, attempt: impl Fn() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < deadline, "not until now: {what}: {seen}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A manifest of a pod `p` with this `spec`, which is indented by two.
+pub fn pod(spec: &str) -> String {
+    format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n{spec}")
+}
+
+/// The lifecycle events of what `-o json` printed, in their order, as (reason, container).
+pub fn events(objects: &[Value]) -> Vec<(String, String)> {
+    let short = |event: &&Value| {
+        let field = event["involvedObject"]["fieldPath"].as_str().unwrap_or_default();
+        let container = field.split(['{', '}']).nth(1).unwrap_or_default();
+        (event["reason"].as_str().unwrap().to_owned(), container.to_owned())
+    };
+    of_kind(objects, "Event").iter().map(short).collect()
+}
+
+/// The objects of one kind.
+pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == *kind).collect()
+}
+
+/// The place of a container's first event with this reason.
+pub fn position(events: &[(String, String)], reason: &str, container: &str) -> usize {
+    events
+        .iter()
+        .position(|(r, c)| r == reason && c == container)
+        .unwrap_or_else(|| panic!("no {reason} of {container} in {events:?}"))
+}
+
+/// How many events of a container have this reason.
+pub fn count(events: &[(String, String)], reason: &str, container: &str) -> usize {
+    events.iter().filter(|(r, c)| r == reason && c == container).count()
+}
+
+/// A container's status in a Pod object; null if it has none.
+pub fn status_of(pod: &Value, container: &str) -> Value {
+    ["initContainerStatuses", "containerStatuses"]
+        .iter()
+        .filter_map(|list| pod["status"][list].as_array())
+        .flatten()
+        .find(|s| s["name"] == *container)
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// `kill -9`.
+pub fn kill_now(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }
 
 fn said(output: Output) -> Said {

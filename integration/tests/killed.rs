@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use integration::Instance;
+use integration::{Instance, kill_now};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -21,10 +21,6 @@ spec:
 
 fn is_running(pod: &serde_json::Value) -> bool {
     pod["status"]["phase"] == "Running"
-}
-
-fn kill_now(pid: i32) {
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }
 
 #[test]
