@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::time::{Duration, Instant};
 
-use integration::{Instance, position, sources};
+use integration::{Instance, of_kind, position, sources, status_of};
+use serde_json::Value;
 
 /// A job `work` with these fields of its own and a pod of this `spec`, which is indented by six.
 fn job(fields: &str, pod: &str) -> String {
@@ -44,6 +47,46 @@ fn shipped(main: &str) -> String {
     )
 }
 
+/// A sidecar that hears TERM beside a main of this script, which begins when the sidecar listens.
+fn attended(main: &str) -> String {
+    format!(
+        "      restartPolicy: Never
+      terminationGracePeriodSeconds: 20
+      initContainers:
+      - name: side
+        image: alpine:latest
+        restartPolicy: Always
+        command: [sh, -c, 'trap \"exit 0\" TERM; touch /d/up; while :; do sleep 0.1; done']
+        volumeMounts: [{{name: d, mountPath: /d}}]
+      containers:
+      - name: main
+        image: alpine:latest
+        command: [sh, -c, 'until [ -e /d/up ]; do sleep 0.1; done; {main}']
+        volumeMounts: [{{name: d, mountPath: /d}}]
+      volumes: [{{name: d, emptyDir: {{}}}}]
+"
+    )
+}
+
+fn has_condition(job: &Value, kind: &str, reason: &str) -> bool {
+    let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+    conditions
+        .into_iter()
+        .any(|c| c["type"] == *kind && c["reason"] == *reason && c["status"] == "True")
+}
+
+/// The most pods that were there at the same time, each from its first event to its last.
+fn most_at_once(objects: &[Value]) -> usize {
+    let mut lives = BTreeMap::new();
+    for (at, event) in of_kind(objects, "Event").iter().enumerate() {
+        let name = event["involvedObject"]["name"].as_str().unwrap();
+        lives.entry(name).or_insert((at, at)).1 = at;
+    }
+    let alive_at =
+        |at: usize| lives.values().filter(|(from, to)| (*from..=*to).contains(&at)).count();
+    lives.values().map(|(from, _)| alive_at(*from)).max().unwrap_or(0)
+}
+
 #[test]
 fn a_job_completes_although_its_sidecar_runs_and_the_sidecar_sees_it_all() {
     let podshim = Instance::new();
@@ -79,4 +122,82 @@ fn the_example_job_runs_as_it_is() {
     let said = podshim.run(&quick);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.contains("logshipper | logging"), "{}", said.out);
+}
+
+#[test]
+fn a_sidecar_deaf_to_sigterm_costs_its_grace_period_and_no_more() {
+    let podshim = Instance::new();
+    let began = Instant::now();
+    let (code, objects) = podshim.objects(&shipped("true"));
+    let took = began.elapsed();
+    assert_eq!(code, 0);
+    let pod = of_kind(&objects, "Pod")[0];
+    assert_eq!(status_of(pod, "logshipper")["state"]["terminated"]["exitCode"], 137, "{pod:#}");
+    assert!(took >= Duration::from_secs(2), "killed before its 2 s were over: {took:?}");
+    // Of a slow machine's time only so much is known: it is less than the 30 s of the default.
+    assert!(took < Duration::from_secs(25), "not the 2 s of the manifest: {took:?}");
+}
+
+#[test]
+fn a_job_without_a_second_try_fails_and_says_that_its_limit_is_reached() {
+    let podshim = Instance::new();
+    let (code, objects) = podshim.objects(&job("backoffLimit: 0", &attended("exit 7")));
+    assert_eq!(code, 7);
+    assert_eq!(of_kind(&objects, "Pod").len(), 1);
+    let job = of_kind(&objects, "Job")[0];
+    assert!(has_condition(job, "Failed", "BackoffLimitExceeded"), "{job:#}");
+    assert_eq!(job["status"]["failed"], 1, "{job:#}");
+    assert_eq!(job["status"]["succeeded"], 0, "{job:#}");
+}
+
+#[test]
+fn a_failed_pod_is_followed_by_another_up_to_the_limit_and_the_last_code_counts() {
+    let podshim = Instance::new();
+    // Ten seconds lie between two pods, so each has a code of its own.
+    let main = "exit $((1 + `date +%s` % 100))";
+    let (code, objects) = podshim.objects(&job("backoffLimit: 1", &attended(main)));
+    let codes: Vec<Value> = of_kind(&objects, "Pod")
+        .iter()
+        .map(|pod| status_of(pod, "main")["state"]["terminated"]["exitCode"].clone())
+        .collect();
+    assert_eq!(codes.len(), 2, "{codes:?}");
+    assert_ne!(codes[0], codes[1]);
+    assert_eq!(codes[1], code, "of {codes:?}");
+    let job = of_kind(&objects, "Job")[0];
+    assert_eq!(job["status"]["failed"], 2, "{job:#}");
+    assert!(has_condition(job, "Failed", "BackoffLimitExceeded"), "{job:#}");
+}
+
+#[test]
+fn a_job_has_as_many_successes_as_it_asks_for_and_no_more_pods_at_once_than_it_allows() {
+    let podshim = Instance::new();
+    let fields = "completions: 3\n  parallelism: 2";
+    // Long enough for the second pod to begin in a slow machine too.
+    let (code, objects) = podshim.objects(&job(fields, &attended("sleep 3")));
+    assert_eq!(code, 0);
+    let pods = of_kind(&objects, "Pod");
+    assert_eq!(pods.len(), 3, "{pods:#?}");
+    assert!(pods.iter().all(|pod| pod["status"]["phase"] == "Succeeded"), "{pods:#?}");
+    assert_eq!(most_at_once(&objects), 2, "{:#?}", of_kind(&objects, "Event"));
+    let job = of_kind(&objects, "Job")[0];
+    assert_eq!(job["status"]["succeeded"], 3, "{job:#}");
+    assert!(has_condition(job, "Complete", "CompletionsReached"), "{job:#}");
+}
+
+#[test]
+fn a_job_that_is_not_done_at_its_deadline_is_stopped_in_order_and_has_failed() {
+    let podshim = Instance::new();
+    // It ends with 0 when it is told to; the job has failed all the same. It takes its time, so
+    // that a sidecar that is stopped together with it would end first.
+    let main = "trap \"sleep 1; exit 0\" TERM; while :; do sleep 0.1; done";
+    let (code, objects) = podshim.objects(&job("activeDeadlineSeconds: 5", &attended(main)));
+    assert_ne!(code, 0);
+    let job = of_kind(&objects, "Job")[0];
+    assert!(has_condition(job, "Failed", "DeadlineExceeded"), "{job:#}");
+    assert_eq!(of_kind(&objects, "Pod").len(), 1, "it is not tried again");
+    let events = integration::events(&objects);
+    assert!(
+        position(&events, "Exited", "main") < position(&events, "Exited", "side"),
+        "{events:?}"
+    );
 }
