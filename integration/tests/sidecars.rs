@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use integration::{Instance, kill_now, pod, position, status_of};
+use integration::{Instance, count, kill_now, of_kind, pod, position, status_of};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -263,4 +263,124 @@ fn an_image_that_wants_a_real_time_signal_is_stopped_by_it() {
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.contains("side | by 37"), "{}{}", said.out, said.err);
     assert!(!said.err.contains("SIGKILL"), "{}", said.err);
+}
+
+#[test]
+fn output_has_its_containers_name_and_lifecycle_is_on_standard_error_unless_quiet() {
+    let podshim = Instance::new();
+    let manifest = pod("  restartPolicy: Never
+  initContainers:
+  - name: log
+    image: alpine:latest
+    restartPolicy: Always
+    command: [sh, -c, 'trap \"exit 0\" TERM; echo from log; touch /d/up; while :; do sleep 0.1; done']
+    volumeMounts: [{name: d, mountPath: /d}]
+  containers:
+  - name: main
+    image: alpine:latest
+    command: [sh, -c, 'until [ -e /d/up ]; do sleep 0.1; done; echo from main; echo trouble >&2']
+    volumeMounts: [{name: d, mountPath: /d}]
+  volumes: [{name: d, emptyDir: {}}]
+");
+    let output = |said: &integration::Said| {
+        let mut lines: Vec<String> = said.out.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let expected = ["log  | from log", "main | from main", "main | trouble"];
+    let said = podshim.run(&manifest);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(output(&said), expected);
+    assert!(said.err.contains(" log  Started: Container started"), "{}", said.err);
+    assert!(said.err.contains(" main Exited: container exited with code 0"), "{}", said.err);
+    assert!(!said.err.contains("from "), "{}", said.err);
+
+    let quiet = podshim.run_with(&["--quiet"], &manifest);
+    assert_eq!(quiet.code, 0, "{}", quiet.err);
+    assert_eq!(output(&quiet), expected);
+    assert_eq!(quiet.err, "");
+}
+
+#[test]
+fn on_failure_a_main_is_tried_again_until_it_succeeds_and_its_sidecar_runs_on() {
+    let podshim = Instance::new();
+    let (code, objects) = podshim.objects(&pod("  restartPolicy: OnFailure
+  initContainers:
+  - {name: side, image: alpine:latest, restartPolicy: Always, command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done']}
+  containers:
+  - name: main
+    image: alpine:latest
+    command: [sh, -c, 'echo >> /d/tries; [ `wc -l < /d/tries` = 3 ] || exit 9']
+    volumeMounts: [{name: d, mountPath: /d}]
+  volumes: [{name: d, emptyDir: {}}]
+"));
+    assert_eq!(code, 0);
+    let pod = of_kind(&objects, "Pod")[0];
+    let main = status_of(pod, "main");
+    assert_eq!(main["restartCount"], 2, "{main:#}");
+    assert_eq!(main["lastState"]["terminated"]["exitCode"], 9, "{main:#}");
+    assert_eq!(status_of(pod, "side")["restartCount"], 0, "{pod:#}");
+    let events = integration::events(&objects);
+    assert_eq!(count(&events, "Started", "main"), 3, "{events:?}");
+    assert_eq!(count(&events, "Started", "side"), 1, "{events:?}");
+}
+
+#[test]
+fn with_never_a_main_that_fails_stays_down_and_a_sidecar_comes_back_all_the_same() {
+    let podshim = Instance::new();
+    // `other` keeps the pod alive until the sidecar's second life, and then long enough for a
+    // second life of `main`, of which there must be none.
+    let (code, objects) = podshim.objects(&pod("  restartPolicy: Never
+  initContainers:
+  - name: side
+    image: alpine:latest
+    restartPolicy: Always
+    command: [sh, -c, 'echo >> /d/lives; [ `wc -l < /d/lives` = 2 ] || exit 0; trap \"exit 0\" TERM; touch /d/second; while :; do sleep 0.1; done']
+    volumeMounts: [{name: d, mountPath: /d}]
+  containers:
+  - {name: main, image: alpine:latest, command: [sh, -c, 'exit 7']}
+  - name: other
+    image: alpine:latest
+    command: [sh, -c, 'until [ -e /d/second ]; do sleep 0.1; done; sleep 2']
+    volumeMounts: [{name: d, mountPath: /d}]
+  volumes: [{name: d, emptyDir: {}}]
+"));
+    assert_eq!(code, 7);
+    let pod = of_kind(&objects, "Pod")[0];
+    assert_eq!(pod["status"]["phase"], "Failed", "{pod:#}");
+    assert_eq!(status_of(pod, "main")["restartCount"], 0, "{pod:#}");
+    assert_eq!(status_of(pod, "side")["restartCount"], 1, "{pod:#}");
+    let events = integration::events(&objects);
+    assert_eq!(count(&events, "Started", "main"), 1, "{events:?}");
+    assert_eq!(count(&events, "Started", "side"), 2, "{events:?}");
+}
+
+#[test]
+fn the_hosts_network_is_there_if_asked_for_and_otherwise_only_a_loopback_that_is_up() {
+    let podshim = Instance::new();
+    let seen = |spec: &str| {
+        let said = podshim.run(&pod(&format!(
+            "  restartPolicy: Never\n{spec}  containers:
+  - {{name: main, image: alpine:latest, command: [sh, -c, 'readlink /proc/self/ns/net; ip -o link']}}
+"
+        )));
+        assert_eq!(said.code, 0, "{}", said.err);
+        let lines = said.out.lines().map(|line| line.trim_start_matches("main | ").to_owned());
+        lines.collect::<Vec<String>>()
+    };
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let interfaces = fs::read_to_string("/proc/net/dev").unwrap();
+    let interfaces: Vec<&str> =
+        interfaces.lines().skip(2).filter_map(|line| line.trim().split(':').next()).collect();
+
+    let host = seen("  hostNetwork: true\n");
+    assert_eq!(host[0], own.to_str().unwrap());
+    for name in &interfaces {
+        let is_named = |line: &String| line.split([' ', ':', '@']).any(|word| word == *name);
+        assert!(host[1..].iter().any(is_named), "{name} in {host:#?}");
+    }
+    let alone = seen("");
+    assert_ne!(alone[0], own.to_str().unwrap());
+    assert_eq!(alone.len(), 2, "{alone:#?}");
+    assert!(alone[1].contains(" lo: <LOOPBACK,UP"), "{alone:#?}");
 }
