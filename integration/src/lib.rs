@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -82,7 +82,15 @@ impl Instance {
 
     /// Runs a command to its end.
     pub fn podshim(&self, args: &[&str]) -> Said {
-        said(self.command(args).output().unwrap())
+        let mut command = self.command(args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = pid_of(&child);
+        let (ended, end) = mpsc::channel();
+        std::thread::spawn(move || ended.send(said(child.wait_with_output().unwrap())));
+        end.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            kill_now(pid);
+            panic!("podshim {args:?} does not end: {:#?}", end.recv())
+        })
     }
 
     /// Loads the test image under another name, with a changed configuration.
@@ -165,7 +173,7 @@ impl Instance {
     fn start_command(&self, mut command: Command) -> Running<'_> {
         let output = fs::File::create(self.dir.path().join("output")).unwrap();
         let child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
-        Running { instance: self, child: Some(child) }
+        Running { instance: self, child }
     }
 
     /// The pods, by their names.
@@ -305,13 +313,13 @@ impl Default for Instance {
 /// A `podshim run` in the background.
 pub struct Running<'a> {
     instance: &'a Instance,
-    child: Option<Child>,
+    child: Child,
 }
 
 impl Running<'_> {
     /// Its pid.
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
+        pid_of(&self.child)
     }
 
     /// Sends it a signal.
@@ -341,24 +349,24 @@ impl Running<'_> {
 
     /// Its exit code (128 plus the signal, if one killed it) and all that it printed.
     pub fn wait(mut self) -> (i32, String) {
-        use std::os::unix::process::ExitStatusExt;
-        let status = self.child.take().unwrap().wait().unwrap();
-        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        (code, self.text())
+        let status = until("podshim ends", || {
+            let status = self.child.try_wait().unwrap();
+            status.ok_or_else(|| self.text())
+        });
+        (code(status), self.text())
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // Both do nothing when it was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 /// Tries until it succeeds; what it last failed with is shown when patience ends.
-pub fn until<T>(what: &str, attempt: impl Fn() -> Result<T, String>) -> T {
+pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match attempt() {
@@ -418,10 +426,19 @@ pub fn kill_now(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }
 
-fn said(output: Output) -> Said {
+fn pid_of(child: &Child) -> i32 {
+    i32::try_from(child.id()).unwrap()
+}
+
+/// The exit code, or 128 plus the signal that killed it.
+fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+fn said(output: Output) -> Said {
     Said {
-        code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+        code: code(output.status),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
