@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource}
 
 use crate::downward::{Downward, DownwardError};
 use crate::expand::expand;
+use crate::objects::{Content, Kind, Objects};
 
 /// `PATH` where neither image nor spec has one: that of docker and containerd.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -51,10 +52,35 @@ pub enum EnvError {
         /// The object's name.
         name: String,
     },
+    /// A key that the object does not have; the text is the kubelet's.
+    #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
+    Key {
+        /// `ConfigMap` or `Secret`.
+        kind: Kind,
+        /// The object's namespace.
+        namespace: String,
+        /// The object's name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// A value that is no text.
+    #[error(
+        "environment variable {name:?}: the value in {kind} {object:?} is not UTF-8: mount it as a \
+         file of a volume"
+    )]
+    NotText {
+        /// The variable's name.
+        name: String,
+        /// `ConfigMap` or `Secret`.
+        kind: Kind,
+        /// The object's name.
+        object: String,
+    },
     /// A source that this release does not read.
     #[error(
-        "environment variable {name:?}: valueFrom has no source that podshim reads: use fieldRef \
-         or resourceFieldRef"
+        "environment variable {name:?}: valueFrom has no source that podshim reads: use fieldRef, \
+         resourceFieldRef, configMapKeyRef or secretKeyRef"
     )]
     Source {
         /// The variable's name.
@@ -111,14 +137,18 @@ impl Env {
 ///
 /// # Errors
 /// If a name, a value or a source is refused.
-pub fn of_spec(container: &Container, downward: &Downward<'_>) -> Result<Env, EnvError> {
+pub fn of_spec(
+    container: &Container,
+    downward: &Downward<'_>,
+    objects: &Objects,
+) -> Result<Env, EnvError> {
     let mut env = Env::default();
     for from in container.env_from.iter().flatten() {
-        absent_object(from)?;
+        whole_object(from, objects, &mut env)?;
     }
     for var in container.env.iter().flatten() {
         check_spec_name(&var.name)?;
-        if let Some(value) = value(var, &env, container, downward)? {
+        if let Some(value) = value(var, &env, container, downward, objects)? {
             check_value(&var.name, &value)?;
             env.set(&var.name, &value);
         }
@@ -131,10 +161,11 @@ fn value(
     env: &Env,
     container: &Container,
     downward: &Downward<'_>,
+    objects: &Objects,
 ) -> Result<Option<String>, EnvError> {
     match (&var.value, &var.value_from) {
         (Some(value), _) if !value.is_empty() => Ok(Some(env.expand(value))),
-        (_, Some(source)) => referenced(&var.name, source, container, downward),
+        (_, Some(source)) => referenced(&var.name, source, container, downward, objects),
         _ => Ok(Some(String::new())),
     }
 }
@@ -144,6 +175,7 @@ fn referenced(
     source: &EnvVarSource,
     container: &Container,
     downward: &Downward<'_>,
+    objects: &Objects,
 ) -> Result<Option<String>, EnvError> {
     let wrap = |source| EnvError::Downward { name: name.into(), source };
     if let Some(field) = &source.field_ref {
@@ -152,31 +184,62 @@ fn referenced(
     if let Some(resource) = &source.resource_field_ref {
         return downward.resource(container, resource).map(Some).map_err(wrap);
     }
-    if let Some(key) = &source.config_map_key_ref {
-        return absent("configmap", &key.name, key.optional).map(|()| None);
+    let (kind, object, key, optional) = match (&source.config_map_key_ref, &source.secret_key_ref) {
+        (Some(source), _) => (Kind::ConfigMap, &source.name, &source.key, source.optional),
+        (None, Some(source)) => (Kind::Secret, &source.name, &source.key, source.optional),
+        (None, None) => return Err(EnvError::Source { name: name.into() }),
+    };
+    let Some(content) = content(objects, kind, object, optional)? else { return Ok(None) };
+    match content.data.get(key) {
+        Some(bytes) => text(name, kind, object, &bytes.0).map(Some),
+        None if optional == Some(true) => Ok(None),
+        None => Err(EnvError::Key {
+            kind,
+            namespace: downward.pod.metadata.namespace.clone().unwrap_or_default(),
+            name: object.clone(),
+            key: key.clone(),
+        }),
     }
-    if let Some(key) = &source.secret_key_ref {
-        return absent("secret", &key.name, key.optional).map(|()| None);
-    }
-    Err(EnvError::Source { name: name.into() })
 }
 
-/// There are no ConfigMaps and Secrets on a bare host, so only an optional one can be asked for.
-fn absent_object(from: &EnvFromSource) -> Result<(), EnvError> {
-    if let Some(source) = &from.config_map_ref {
-        absent("configmap", &source.name, source.optional)?;
-    }
-    if let Some(source) = &from.secret_ref {
-        absent("secret", &source.name, source.optional)?;
+/// Every key of an object becomes a variable (not those of `binaryData`).
+fn whole_object(from: &EnvFromSource, objects: &Objects, env: &mut Env) -> Result<(), EnvError> {
+    let sources = [
+        from.config_map_ref.as_ref().map(|s| (Kind::ConfigMap, &s.name, s.optional)),
+        from.secret_ref.as_ref().map(|s| (Kind::Secret, &s.name, s.optional)),
+    ];
+    let prefix = from.prefix.as_deref().unwrap_or_default();
+    for (kind, object, optional) in sources.into_iter().flatten() {
+        let Some(content) = content(objects, kind, object, optional)? else { continue };
+        for (key, bytes) in &content.data {
+            let name = format!("{prefix}{key}");
+            check_spec_name(&name)?;
+            let value = text(&name, kind, object, &bytes.0)?;
+            check_value(&name, &value)?;
+            env.set(&name, &value);
+        }
     }
     Ok(())
 }
 
-fn absent(kind: &'static str, name: &str, optional: Option<bool>) -> Result<(), EnvError> {
-    if optional == Some(true) {
-        return Ok(());
+/// The object; `None` if it is not there and need not be.
+fn content<'a>(
+    objects: &'a Objects,
+    kind: Kind,
+    name: &str,
+    optional: Option<bool>,
+) -> Result<Option<&'a Content>, EnvError> {
+    match objects.get(kind, name) {
+        None if optional != Some(true) => {
+            Err(EnvError::Object { kind: kind.lower(), name: name.into() })
+        }
+        found => Ok(found),
     }
-    Err(EnvError::Object { kind, name: name.into() })
+}
+
+fn text(name: &str, kind: Kind, object: &str, bytes: &[u8]) -> Result<String, EnvError> {
+    let not_text = |_| EnvError::NotText { name: name.into(), kind, object: object.into() };
+    String::from_utf8(bytes.to_vec()).map_err(not_text)
 }
 
 /// Everything that the process gets: `PATH`, the image's variables, `HOSTNAME`, the spec's, `HOME`.
@@ -239,7 +302,15 @@ mod tests {
         let host = fixture::host();
         let spec = pod.spec.as_ref().expect("a spec");
         let downward = Downward { pod: &pod, spec, host: &host, pod_ips: &[] };
-        of_spec(&fixture::yaml(&format!("{{name: main, {container}}}")), &downward)
+        let container = fixture::yaml(&format!("{{name: main, {container}}}"));
+        of_spec(&container, &downward, &objects())
+    }
+
+    fn objects() -> Objects {
+        fixture::yaml(
+            "{config_maps: {settings: {data: {COLOUR: cmVk, SIZE: JChBKQ==, odd: /w==}}},
+              secrets: {keys: {data: {TOKEN: c2VjcmV0, SIZE: MTA=}}}}",
+        )
     }
 
     fn texts(list: &[&str]) -> Vec<String> {
@@ -311,15 +382,44 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_a_bare_host_does_not_have_are_absent_or_an_error() {
+    fn keys_of_objects_become_variables_and_env_wins_over_env_from() {
+        let env = spec_env(
+            "envFrom: [{configMapRef: {name: settings}, prefix: C_}, {secretRef: {name: keys}}],
+             env: [{name: A, value: '1'}, {name: TOKEN, value: $(SIZE)},
+                   {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: COLOUR}}},
+                   {name: S, valueFrom: {configMapKeyRef: {name: settings, key: SIZE}}},
+                   {name: NO, valueFrom: {secretKeyRef: {name: keys, key: x, optional: true}}}]",
+        );
+        // The odd one is not UTF-8.
+        let error = env.expect_err("not UTF-8").to_string();
+        assert!(error.contains("\"C_odd\"") && error.contains("mount it as a file"), "{error}");
+        let env = spec_env(
+            "envFrom: [{secretRef: {name: keys}, prefix: K_}],
+             env: [{name: A, value: '1'}, {name: K_TOKEN, value: $(K_SIZE)},
+                   {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: COLOUR}}},
+                   {name: S, valueFrom: {configMapKeyRef: {name: settings, key: SIZE}}},
+                   {name: NO, valueFrom: {secretKeyRef: {name: keys, key: x, optional: true}}}]",
+        );
+        // What an object holds is not expanded.
+        let expected = ["K_SIZE=10", "K_TOKEN=10", "A=1", "COLOUR=red", "S=$(A)"];
+        assert_eq!(env.map(|env| env.to_vec()), Ok(texts(&expected)));
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error_or_left_out() {
         for (from, expected) in [
-            ("env: [{name: A, valueFrom: {configMapKeyRef: {name: c, key: k}}}]", "configmap"),
-            ("env: [{name: A, valueFrom: {secretKeyRef: {name: c, key: k}}}]", "secret"),
-            ("envFrom: [{configMapRef: {name: c}}]", "configmap"),
-            ("envFrom: [{secretRef: {name: c, optional: false}}]", "secret"),
+            (
+                "env: [{name: A, valueFrom: {configMapKeyRef: {name: c, key: k}}}]",
+                "configmap \"c\" not found",
+            ),
+            (
+                "env: [{name: A, valueFrom: {secretKeyRef: {name: keys, key: k}}}]",
+                "couldn't find key k in Secret /keys",
+            ),
+            ("envFrom: [{configMapRef: {name: c}}]", "configmap \"c\" not found"),
+            ("envFrom: [{secretRef: {name: c, optional: false}}]", "secret \"c\" not found"),
         ] {
-            let error = spec_env(from).expect_err(from).to_string();
-            assert_eq!(error, format!("{expected} \"c\" not found"));
+            assert_eq!(spec_env(from).expect_err(from).to_string(), expected);
         }
         let optional = spec_env(
             "envFrom: [{secretRef: {name: c, optional: true}}],

@@ -169,6 +169,25 @@ impl PodDir {
         self.kept.join("volumes").join(plugin).join(name)
     }
 
+    /// A volume of files (configMap, secret, downwardAPI, projected): in the pod's tmpfs, so that
+    /// nothing of a secret is ever on disk.
+    #[must_use]
+    pub fn payload(&self, plugin: &str, name: &str) -> PathBuf {
+        self.mounts().join("volumes").join(plugin).join(name)
+    }
+
+    /// Where the parts of volumes that an incarnation has mounted (`subPath`) are bound.
+    #[must_use]
+    pub fn sub_paths(&self, container: &str, inc: u32) -> PathBuf {
+        self.mounts().join("subpaths").join(format!("{container}-{inc}"))
+    }
+
+    /// The file that an incarnation writes its last words into, on disk.
+    #[must_use]
+    pub fn termination(&self, container: &str, inc: u32) -> PathBuf {
+        self.kept.join("containers").join(format!("{container}-{inc}"))
+    }
+
     /// A file that the pod's containers share (`hosts`, `resolv.conf`, `hostname`).
     #[must_use]
     pub fn shared_file(&self, name: &str) -> PathBuf {

@@ -4,15 +4,17 @@
 //! containers share, then the volumes; what a volume covers is left out, and parents come before
 //! what is mounted in them. Sources are paths in the pod's mount namespace, made by the runtime.
 //!
-//! `/dev/termination-log` is not among them in this release.
-
-use std::path::Path;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 use oci_spec::runtime::Mount;
 
+use crate::env::Env;
+use crate::expand::expand;
 use crate::layout::PodDir;
 use crate::oci::CgroupVersion;
+use crate::payload;
 use crate::volume::{self, EMPTY_DIR};
 
 /// Why a container's mounts cannot be made.
@@ -25,7 +27,10 @@ pub enum MountError {
         mount: String,
     },
     /// A volume of a kind that this release does not make.
-    #[error("volume {volume:?}: only emptyDir volumes are supported by this release")]
+    #[error(
+        "volume {volume:?}: a volume is an emptyDir, configMap, secret, downwardAPI, projected or \
+         hostPath in this release"
+    )]
     Kind {
         /// The volume's name.
         volume: String,
@@ -36,6 +41,22 @@ pub enum MountError {
          characters"
     )]
     Path {
+        /// The mount's name.
+        mount: String,
+        /// The path.
+        path: String,
+    },
+    /// A `subPathExpr` with a variable that has no value.
+    #[error("volumeMount {mount:?}: missing value for {variable:?} in subPathExpr")]
+    Variable {
+        /// The mount's name.
+        mount: String,
+        /// The variable.
+        variable: String,
+    },
+    /// A `subPath` that could lead out of the volume.
+    #[error("volumeMount {mount:?}: subPath {path:?} must be relative and must not contain '..'")]
+    SubPath {
         /// The mount's name.
         mount: String,
         /// The path.
@@ -53,24 +74,58 @@ pub enum MountError {
     },
 }
 
-/// The mounts of a container, in the order in which they are made. Every one has a source.
+/// What is mounted in a container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mounts {
+    /// The mounts, in the order in which they are made. Every one has a source.
+    pub list: Vec<Mount>,
+    /// What has to be bound first, because it is a source of one of them.
+    pub sub_paths: Vec<SubPath>,
+}
+
+/// A part of a volume that a container has mounted. Containers can change the volume at any time, so
+/// it is opened without following a link out of it, and bound by its descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubPath {
+    /// The root of the volume.
+    pub volume: PathBuf,
+    /// The path below it: relative, without `..`. If nothing is there, it becomes a directory.
+    pub path: PathBuf,
+    /// Where it is bound.
+    pub at: PathBuf,
+}
+
+/// Which incarnation of which container has the mounts.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The pod's directories.
+    pub dir: &'a PodDir,
+    /// The incarnation.
+    pub inc: u32,
+    /// Which kind of cgroup there is.
+    pub cgroup: CgroupVersion,
+}
+
+/// The mounts of a container. `env` is what its spec sets: `subPathExpr` is expanded with it.
 ///
 /// # Errors
 /// If the spec asks for a mount that cannot be made.
 pub fn mounts(
     spec: &PodSpec,
     container: &Container,
-    dir: &PodDir,
-    cgroup: CgroupVersion,
-) -> Result<Vec<Mount>, MountError> {
-    let volumes = volumes(spec, container, dir)?;
-    let mut mounts = kernel(spec, dir, cgroup);
-    mounts.extend(shared_files(container, dir));
-    mounts.retain(|mount| !volumes.iter().any(|volume| covers(volume, mount)));
-    mounts.extend(volumes);
+    env: &Env,
+    place: Place<'_>,
+) -> Result<Mounts, MountError> {
+    let mut sub_paths = Vec::new();
+    let volumes = volumes(spec, container, env, place, &mut sub_paths)?;
+    let mut list = kernel(spec, place.dir, place.cgroup);
+    list.extend(shared_files(container, place.dir));
+    list.extend(termination(container, place)?);
+    list.retain(|mount| !volumes.iter().any(|volume| covers(volume, mount)));
+    list.extend(volumes);
     // Stable: what is equally deep stays in the order in which it was listed.
-    mounts.sort_by_key(|mount| mount.destination().components().count());
-    Ok(mounts)
+    list.sort_by_key(|mount| mount.destination().components().count());
+    Ok(Mounts { list, sub_paths })
 }
 
 /// A volume takes the place of a default mount; one at `/dev` takes that of all below it too.
@@ -112,34 +167,123 @@ fn shared_files(container: &Container, dir: &PodDir) -> Vec<Mount> {
         .collect()
 }
 
-fn volumes(spec: &PodSpec, container: &Container, dir: &PodDir) -> Result<Vec<Mount>, MountError> {
-    let mounts = container.volume_mounts.iter().flatten();
-    mounts.map(|mount| volume(spec, mount, dir)).collect()
+/// Whether what a container mounts depends on what containers before it write: a part of a volume
+/// that can be written, or a path of the host that is not there yet and that nobody has promised.
+#[must_use]
+pub fn depend_on_others(
+    spec: &PodSpec,
+    container: &Container,
+    exists: &dyn Fn(&Path) -> bool,
+) -> bool {
+    container.volume_mounts.iter().flatten().any(|wanted| {
+        let set = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
+        let part = set(&wanted.sub_path) || set(&wanted.sub_path_expr);
+        let mut volumes = spec.volumes.iter().flatten();
+        volumes.find(|volume| volume.name == wanted.name).is_some_and(|volume| {
+            let unchecked = volume.host_path.as_ref().is_some_and(|source| {
+                source.type_.as_deref().is_none_or(str::is_empty)
+                    && !exists(Path::new(&source.path))
+            });
+            unchecked || (part && payload::plugin(volume).is_none())
+        })
+    })
 }
 
-fn volume(spec: &PodSpec, wanted: &VolumeMount, dir: &PodDir) -> Result<Mount, MountError> {
+/// The file for the container's last words, writable also in a read-only root.
+fn termination(container: &Container, place: Place<'_>) -> Result<Option<Mount>, MountError> {
+    let Some(path) = container.termination_message_path.as_deref().filter(|p| !p.is_empty()) else {
+        return Ok(None);
+    };
+    let destination = destination("terminationMessagePath", path)?;
+    let source = place.dir.termination(&container.name, place.inc);
+    Ok(Some(mount(destination, "bind", source, "rbind,rprivate,rw")))
+}
+
+fn volumes(
+    spec: &PodSpec,
+    container: &Container,
+    env: &Env,
+    place: Place<'_>,
+    sub_paths: &mut Vec<SubPath>,
+) -> Result<Vec<Mount>, MountError> {
+    let mut mounts = Vec::new();
+    for wanted in container.volume_mounts.iter().flatten() {
+        let (mut source, writable) = source(spec, wanted, place.dir)?;
+        if let Some(path) = sub_path(wanted, env)? {
+            let at =
+                place.dir.sub_paths(&container.name, place.inc).join(sub_paths.len().to_string());
+            sub_paths.push(SubPath { volume: source, path, at: at.clone() });
+            source = at;
+        }
+        let destination = destination(&wanted.name, &wanted.mount_path)?;
+        mounts.push(mount(destination, "bind", source, &options(wanted, writable)?));
+    }
+    Ok(mounts)
+}
+
+/// Where a volume lies, and whether containers may write into it.
+fn source(
+    spec: &PodSpec,
+    wanted: &VolumeMount,
+    dir: &PodDir,
+) -> Result<(PathBuf, bool), MountError> {
     let missing = || MountError::Volume { mount: wanted.name.clone() };
     let mut volumes = spec.volumes.iter().flatten();
     let volume = volumes.find(|volume| volume.name == wanted.name).ok_or_else(missing)?;
-    if volume::empty_dir_source(volume).is_none() {
-        return Err(MountError::Kind { volume: volume.name.clone() });
+    if volume::empty_dir_source(volume).is_some() {
+        return Ok((dir.volume(EMPTY_DIR, &volume.name), true));
     }
+    if let Some(plugin) = payload::plugin(volume) {
+        return Ok((dir.payload(plugin, &volume.name), false));
+    }
+    match &volume.host_path {
+        Some(source) => Ok((PathBuf::from(&source.path), true)),
+        None => Err(MountError::Kind { volume: volume.name.clone() }),
+    }
+}
+
+/// `subPath`, or `subPathExpr` with its variables replaced.
+fn sub_path(wanted: &VolumeMount, env: &Env) -> Result<Option<PathBuf>, MountError> {
+    let set = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let path = match (set(&wanted.sub_path), set(&wanted.sub_path_expr)) {
+        (Some(path), _) => path,
+        (None, Some(text)) => {
+            // Here, unlike elsewhere, a variable must have a value.
+            let missing = Cell::new(None);
+            let path = expand(&text, |name| {
+                let value = env.get(name).filter(|value| !value.is_empty());
+                if value.is_none() {
+                    missing.set(Some(name.to_owned()));
+                }
+                value
+            });
+            if let Some(variable) = missing.take() {
+                return Err(MountError::Variable { mount: wanted.name.clone(), variable });
+            }
+            path
+        }
+        (None, None) => return Ok(None),
+    };
+    let leaves = path.starts_with('/') || path.split('/').any(|part| part == "..");
+    if leaves || path.contains('\0') {
+        return Err(MountError::SubPath { mount: wanted.name.clone(), path });
+    }
+    Ok(Some(path.into()))
+}
+
+fn options(wanted: &VolumeMount, writable: bool) -> Result<String, MountError> {
     let unsupported = |field, value: &str| MountError::Unsupported {
         mount: wanted.name.clone(),
         field,
         value: value.into(),
     };
-    for (field, value) in [("subPath", &wanted.sub_path), ("subPathExpr", &wanted.sub_path_expr)] {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            return Err(unsupported(field, value));
-        }
-    }
     let propagation = match wanted.mount_propagation.as_deref() {
         None | Some("None" | "") => "rprivate",
         Some("HostToContainer") => "rslave",
         Some(other) => return Err(unsupported("mountPropagation", other)),
     };
-    let access = match (wanted.read_only == Some(true), wanted.recursive_read_only.as_deref()) {
+    let read_only = wanted.read_only == Some(true) || !writable;
+    let access = match (read_only, wanted.recursive_read_only.as_deref()) {
         (false, _) => "rw",
         (true, None | Some("Disabled" | "")) => "ro",
         // Every kernel that podshim runs on can (Linux 5.12).
@@ -154,13 +298,12 @@ fn volume(spec: &PodSpec, wanted: &VolumeMount, dir: &PodDir) -> Result<Mount, M
         options.push(',');
         options.push_str(option);
     }
-    Ok(mount(destination(wanted)?, "bind", dir.volume(EMPTY_DIR, &volume.name), &options))
+    Ok(options)
 }
 
 /// The mount's path: absolute, without `.`, `..` and repeated slashes.
-fn destination(wanted: &VolumeMount) -> Result<String, MountError> {
-    let path = &wanted.mount_path;
-    let refused = || MountError::Path { mount: wanted.name.clone(), path: path.clone() };
+fn destination(mount: &str, path: &str) -> Result<String, MountError> {
+    let refused = || MountError::Path { mount: mount.into(), path: path.into() };
     if path.contains(':') || path.chars().any(char::is_control) {
         return Err(refused());
     }
@@ -198,7 +341,12 @@ mod tests {
     fn list(spec: &str, container: &str, cgroup: CgroupVersion) -> Result<Vec<Mount>, MountError> {
         let pod = fixture::pod(&format!("spec: {{{spec}}}"));
         let container = fixture::yaml(&format!("{{name: main, {container}}}"));
-        mounts(pod.spec.as_ref().expect("a spec"), &container, &fixture::dir(), cgroup)
+        let dir = fixture::dir();
+        let mut env = Env::default();
+        env.set("POD", "web");
+        env.set("EMPTY", "");
+        let place = Place { dir: &dir, inc: 3, cgroup };
+        mounts(pod.spec.as_ref().expect("a spec"), &container, &env, place).map(|m| m.list)
     }
 
     fn with_mount(mount: &str) -> Result<Vec<Mount>, MountError> {
@@ -313,8 +461,6 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused() {
         for fields in [
-            "subPath: a",
-            "subPathExpr: $(A)",
             "mountPropagation: Bidirectional",
             "readOnly: true, recursiveReadOnly: Sometimes",
             "bindMountOptions: [suid]",
@@ -323,11 +469,95 @@ mod tests {
             assert!(matches!(refused, Err(MountError::Unsupported { .. })), "{fields}");
         }
         let mount = "volumeMounts: [{name: v, mountPath: /v}]";
-        let other = "volumes: [{name: v, hostPath: {path: /}}]";
+        let other = "volumes: [{name: v, nfs: {server: s, path: /}}]";
         let refused = list(other, mount, CgroupVersion::V1);
         assert_eq!(refused, Err(MountError::Kind { volume: "v".into() }));
         let refused = list("", mount, CgroupVersion::V1);
         assert_eq!(refused, Err(MountError::Volume { mount: "v".into() }));
+    }
+
+    fn with_volume(volume: &str, mount: &str) -> Result<Mounts, MountError> {
+        let pod = fixture::pod(&format!("spec: {{volumes: [{{name: v, {volume}}}]}}"));
+        let container = fixture::yaml(&format!(
+            "{{name: main, terminationMessagePath: /dev/termination-log,
+               volumeMounts: [{{name: v, mountPath: /v, {mount}}}]}}"
+        ));
+        let dir = fixture::dir();
+        let mut env = Env::default();
+        env.set("POD", "web");
+        env.set("EMPTY", "");
+        let place = Place { dir: &dir, inc: 3, cgroup: CgroupVersion::V1 };
+        mounts(pod.spec.as_ref().expect("a spec"), &container, &env, place)
+    }
+
+    #[test]
+    fn volumes_of_files_are_never_writable_and_a_host_path_is_where_it_says() {
+        let source = |volume: &str, mount: &str| {
+            let mounts = with_volume(volume, mount).expect(volume).list;
+            let mount = at(&mounts, "/v");
+            let source = mount.source().as_ref().expect("a source").display().to_string();
+            (source, options(mount))
+        };
+        let mnt = "/run/podshim/pods/0b0e8d4c/mnt/volumes";
+        for (volume, plugin) in [
+            ("configMap: {name: x}", "kubernetes.io~configmap"),
+            ("secret: {secretName: x}", "kubernetes.io~secret"),
+            ("downwardAPI: {}", "kubernetes.io~downward-api"),
+            ("projected: {}", "kubernetes.io~projected"),
+        ] {
+            let expected = (format!("{mnt}/{plugin}/v"), "rbind,rprivate,ro".to_owned());
+            assert_eq!(source(volume, "readOnly: false"), expected);
+        }
+        let (path, options) =
+            source("hostPath: {path: /srv/x}", "mountPropagation: HostToContainer");
+        assert_eq!((path.as_str(), options.as_str()), ("/srv/x", "rbind,rslave,rw"));
+    }
+
+    #[test]
+    fn a_part_of_a_volume_is_bound_before_it_is_mounted() {
+        for (mount, expected) in
+            [("subPath: a/b", "a/b"), ("subPathExpr: '$(POD)-$$(X)/b'", "web-$(X)/b")]
+        {
+            let made = with_volume("hostPath: {path: /srv}", mount).expect(mount);
+            let at_path = fixture::dir().sub_paths("main", 3).join("0");
+            let expected =
+                SubPath { volume: "/srv".into(), path: expected.into(), at: at_path.clone() };
+            assert_eq!(made.sub_paths, [expected]);
+            assert_eq!(at(&made.list, "/v").source(), &Some(at_path));
+        }
+        for mount in ["subPathExpr: $(NO)", "subPathExpr: x$(EMPTY)"] {
+            let refused = with_volume("emptyDir: {}", mount);
+            assert!(matches!(refused, Err(MountError::Variable { .. })), "{mount}: {refused:?}");
+        }
+        for mount in ["subPath: /a", "subPath: ../a", "subPath: a/../b"] {
+            let refused = with_volume("emptyDir: {}", mount);
+            assert!(matches!(refused, Err(MountError::SubPath { .. })), "{mount}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn only_parts_of_what_can_be_written_and_missing_paths_depend_on_others() {
+        let depends = |volume: &str, mount: &str| {
+            let pod = fixture::pod(&format!("spec: {{volumes: [{{name: v, {volume}}}]}}"));
+            let mount = format!("{{name: m, volumeMounts: [{{name: v, mountPath: /v, {mount}}}]}}");
+            let exists = |path: &Path| path == Path::new("/there");
+            depend_on_others(pod.spec.as_ref().expect("a spec"), &fixture::yaml(&mount), &exists)
+        };
+        assert!(depends("emptyDir: {}", "subPath: a"));
+        assert!(depends("hostPath: {path: /there}", "subPathExpr: a"));
+        assert!(depends("hostPath: {path: /not}", ""));
+        assert!(!depends("hostPath: {path: /there}", ""));
+        assert!(!depends("hostPath: {path: /not, type: DirectoryOrCreate}", ""));
+        assert!(!depends("configMap: {name: c}", "subPath: a"));
+        assert!(!depends("emptyDir: {}", ""));
+    }
+
+    #[test]
+    fn each_incarnation_has_a_file_for_its_last_words() {
+        let mounts = with_volume("emptyDir: {}", "").expect("plain mounts").list;
+        let log = at(&mounts, "/dev/termination-log");
+        assert_eq!(log.source(), &Some(fixture::dir().termination("main", 3)));
+        assert_eq!(options(log), "rbind,rprivate,rw");
     }
 
     #[test]

@@ -21,11 +21,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::CapSet;
 use crate::downward::Downward;
-use crate::env::{self, EnvError};
+use crate::env::{self, Env, EnvError};
 use crate::host::Host;
 use crate::image_config::ImageConfig;
 use crate::layout::PodDir;
-use crate::mounts::{self, MountError};
+use crate::mounts::{self, MountError, SubPath};
+use crate::objects::Objects;
 use crate::process::{self, ProcessError};
 use crate::quantity::QuantityError;
 use crate::resources;
@@ -80,6 +81,10 @@ pub struct ContainerInput<'a> {
     pub pod: &'a Pod,
     /// One of its containers, init containers and sidecars included.
     pub container: &'a Container,
+    /// Which incarnation of it.
+    pub inc: u32,
+    /// The ConfigMaps and Secrets that the pod refers to.
+    pub objects: &'a Objects,
     /// What the image says.
     pub image: &'a ImageConfig,
     /// Where its root filesystem is mounted.
@@ -109,6 +114,8 @@ pub struct ContainerSpec {
     pub spec: Spec,
     /// What its process ends with.
     pub process: FinalProcess,
+    /// Parts of volumes that must be bound before it is created.
+    pub sub_paths: Vec<SubPath>,
     /// Where it gets less than it should, because podshim itself has no more.
     pub clamped: Vec<Clamp>,
 }
@@ -267,20 +274,24 @@ pub fn spec(input: &ContainerInput<'_>) -> Result<ContainerSpec, ConfigError> {
     let identity = user::resolve(input.pod, input.container, &input.image.user, files)?;
     let security = security::resolve(pod_spec, input.container, input.host)?;
     let mut clamped = Vec::new();
-    let process = final_process(input, pod_spec, identity, &security, &mut clamped)?;
-    let mounts = mounts::mounts(pod_spec, input.container, input.dir, input.cgroup)?;
+    let ContainerInput { pod, container, host, pod_ips, .. } = *input;
+    let downward = Downward { pod, spec: pod_spec, host, pod_ips };
+    let spec_env = env::of_spec(container, &downward, input.objects)?;
+    let process = final_process(input, pod_spec, &spec_env, identity, &security, &mut clamped)?;
+    let place = mounts::Place { dir: input.dir, inc: input.inc, cgroup: input.cgroup };
+    let mounts = mounts::mounts(pod_spec, container, &spec_env, place)?;
 
     let mut root = Root::default();
     root.set_path(input.rootfs.into()).set_readonly(Some(read_only_root(input.container)));
     let mut spec = Spec::default();
     spec.set_version("1.1.0".into())
         .set_root(Some(root))
-        .set_mounts(Some(mounts))
+        .set_mounts(Some(mounts.list))
         .set_process(Some(oci_process(&process)?))
         // The pod's UTS namespace has its name already.
         .set_hostname(None)
         .set_linux(Some(linux(input, &security)?));
-    Ok(ContainerSpec { spec, process, clamped })
+    Ok(ContainerSpec { spec, process, sub_paths: mounts.sub_paths, clamped })
 }
 
 fn read_only_root(container: &Container) -> bool {
@@ -291,16 +302,16 @@ fn read_only_root(container: &Container) -> bool {
 fn final_process(
     input: &ContainerInput<'_>,
     pod_spec: &PodSpec,
+    spec_env: &Env,
     identity: Identity,
     security: &Security,
     clamped: &mut Vec<Clamp>,
 ) -> Result<FinalProcess, ConfigError> {
-    let ContainerInput { pod, container, image, host, pod_ips, .. } = *input;
+    let ContainerInput { pod, container, image, host, .. } = *input;
     let terminal = container.tty == Some(true);
-    let spec_env = env::of_spec(container, &Downward { pod, spec: pod_spec, host, pod_ips })?;
     let hostname = volume::names(pod, host)?.hostname;
     let home = identity.home.as_deref().unwrap_or("/");
-    let env = env::assemble(&image.env, &spec_env, &hostname, home, terminal)?;
+    let env = env::assemble(&image.env, spec_env, &hostname, home, terminal)?;
     if !security.withheld.is_empty() {
         clamped.push(Clamp::Capabilities { withheld: security.withheld });
     }
@@ -308,7 +319,7 @@ fn final_process(
         uid: identity.uid,
         gid: identity.gid,
         additional_gids: identity.additional_gids,
-        argv: process::argv(container, image, &spec_env)?,
+        argv: process::argv(container, image, spec_env)?,
         env: env.to_vec(),
         cwd: process::cwd(container, image)?,
         terminal,

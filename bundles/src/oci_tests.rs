@@ -34,6 +34,8 @@ fn of(pod: &Pod, cgroup: CgroupVersion) -> ContainerSpec {
     spec(&ContainerInput {
         pod,
         container: &pod.spec.as_ref().unwrap().containers[0],
+        inc: 0,
+        objects: &Objects::default(),
         image: &image,
         rootfs: Path::new("/run/podshim/pods/0b0e8d4c/mnt/rootfs/main-0"),
         dir: &dir,

@@ -1,10 +1,12 @@
 //! The files and directories that a pod's containers share, as text and as descriptions: host name,
-//! `/etc/hosts`, `/etc/resolv.conf`, emptyDir volumes.
+//! `/etc/hosts`, `/etc/resolv.conf`, emptyDir and hostPath volumes. ([`crate::payload`] has the
+//! volumes whose files are values.)
 //!
 //! Follows the kubelet (`kubelet_pods.go`, `network/dns`, `volume/emptydir`). Makes nothing on disk:
 //! the runtime writes these texts and makes these directories.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostAlias, Pod, PodSpec, Volume};
 
@@ -73,15 +75,13 @@ pub enum VolumeError {
         /// Why.
         source: QuantityError,
     },
-    /// A mode or group that no directory has.
-    #[error("volume {volume:?}: {field} {value} is out of range")]
-    Owner {
+    /// A mode that no directory has.
+    #[error("volume {volume:?}: mode {value} is out of range")]
+    Mode {
         /// The volume's name.
         volume: String,
-        /// `mode` or `fsGroup`.
-        field: &'static str,
         /// The number.
-        value: i64,
+        value: i32,
     },
 }
 
@@ -421,23 +421,86 @@ fn empty_dir(
         }
         other => return Err(VolumeError::Medium { volume: name, medium: other.into() }),
     };
-    let out_of_range = |field, value| VolumeError::Owner { volume: name.clone(), field, value };
-    let mode = source.mode.unwrap_or(0o777);
-    let mode = u32::try_from(mode).ok().filter(|mode| *mode <= 0o1777);
-    let mut mode = mode.ok_or_else(|| out_of_range("mode", source.mode.unwrap_or(0).into()))?;
-    let fs_group = spec.security_context.as_ref().and_then(|c| c.fs_group);
-    let gid = match fs_group {
-        Some(gid) => {
-            let valid = u32::try_from(gid).ok().filter(|gid| *gid <= i32::MAX as u32);
-            Some(valid.ok_or_else(|| out_of_range("fsGroup", gid))?)
-        }
-        None => None,
-    };
+    let value = source.mode.unwrap_or(0o777);
+    let mode = u32::try_from(value).ok().filter(|mode| *mode <= 0o1777);
+    let mut mode = mode.ok_or_else(|| VolumeError::Mode { volume: name.clone(), value })?;
+    let gid = fs_group(spec);
     if gid.is_some() {
         // The group may do everything, and what is made inside belongs to it.
         mode |= 0o2770;
     }
     Ok(EmptyDir { name, medium, mode, gid, size_limit })
+}
+
+/// The group that owns the pod's own volumes: `securityContext.fsGroup`, which validation has found
+/// to be a group's number.
+#[must_use]
+pub fn fs_group(spec: &PodSpec) -> Option<u32> {
+    let gid = spec.security_context.as_ref()?.fs_group?;
+    u32::try_from(gid).ok().filter(|gid| *gid <= i32::MAX as u32)
+}
+
+/// A hostPath volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPath {
+    /// The volume's name.
+    pub name: String,
+    /// The path on the host.
+    pub path: PathBuf,
+    /// What has to be there, or is made.
+    pub kind: HostPathKind,
+}
+
+/// `hostPath.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPathKind {
+    /// Nothing is checked.
+    Unchecked,
+    /// A directory, made with mode 0755 if it is not there.
+    DirectoryOrCreate,
+    /// A directory.
+    Directory,
+    /// A file, made with mode 0644 in an existing directory if it is not there.
+    FileOrCreate,
+    /// A file.
+    File,
+    /// A unix socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// The values of `hostPath.type`.
+pub(crate) const HOST_PATH_TYPES: [(&str, HostPathKind); 8] = [
+    ("", HostPathKind::Unchecked),
+    ("BlockDevice", HostPathKind::BlockDevice),
+    ("CharDevice", HostPathKind::CharDevice),
+    ("Directory", HostPathKind::Directory),
+    ("DirectoryOrCreate", HostPathKind::DirectoryOrCreate),
+    ("File", HostPathKind::File),
+    ("FileOrCreate", HostPathKind::FileOrCreate),
+    ("Socket", HostPathKind::Socket),
+];
+
+/// The pod's hostPath volumes, in the spec's order.
+#[must_use]
+pub fn host_paths(spec: &PodSpec) -> Vec<HostPath> {
+    let volumes = spec.volumes.iter().flatten();
+    volumes
+        .filter_map(|volume| {
+            let source = volume.host_path.as_ref()?;
+            let name = source.type_.as_deref().unwrap_or_default();
+            let kind = HOST_PATH_TYPES.iter().find(|(known, _)| *known == name);
+            Some(HostPath {
+                name: volume.name.clone(),
+                path: PathBuf::from(&source.path),
+                // Validation lets no other through.
+                kind: kind.map_or(HostPathKind::Unchecked, |(_, kind)| *kind),
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::schemars::SchemaGenerator;
 use serde_json::{Map, Value};
 
@@ -32,6 +32,8 @@ fn the_checked_in_schema_is_current() {
     generator.subschema_for::<Pod>();
     generator.subschema_for::<Deployment>();
     generator.subschema_for::<Job>();
+    generator.subschema_for::<ConfigMap>();
+    generator.subschema_for::<Secret>();
     let mut definitions: Map<String, Value> = generator.definitions().clone();
     definitions.values_mut().for_each(|definition| without_descriptions(definition, false));
     let fresh = serde_json::to_string(&definitions).expect("a map of JSON values") + "\n";

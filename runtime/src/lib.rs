@@ -11,13 +11,16 @@ pub mod exec;
 pub mod host;
 pub mod journal;
 pub mod log;
+pub mod payload;
 pub mod rootfs;
 pub mod sandbox;
 pub mod seal;
 pub mod seccomp;
 pub mod signal;
 pub mod state_dir;
+pub mod sub_path;
 pub mod sys;
+pub mod termination;
 pub mod volume;
 
 /// An error and all its causes in one line, each said once.

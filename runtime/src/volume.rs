@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bundles::layout::PodDir;
-use bundles::volume::{EMPTY_DIR, EmptyDir, Medium};
+use bundles::volume::{EMPTY_DIR, EmptyDir, HostPath, HostPathKind, Medium};
 use rustix::mount::{MountFlags, mount};
 
 use crate::state_dir::make_dir;
@@ -22,6 +22,16 @@ pub enum VolumeError {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// A path of the host is not what the volume says.
+    #[error("MountVolume.SetUp failed for volume {name:?} : hostPath type check failed: {} {problem}", path.display())]
+    HostPath {
+        /// The volume.
+        name: String,
+        /// The path.
+        path: PathBuf,
+        /// What is the matter with it.
+        problem: String,
     },
     /// A tmpfs cannot be mounted.
     #[error("cannot mount a tmpfs for volume {name:?} on {}", target.display())]
@@ -71,7 +81,76 @@ pub fn make_empty_dir(dir: &PodDir, volume: &EmptyDir) -> Result<(), VolumeError
     if let Medium::Memory { size } = volume.medium {
         mount_memory(&target, &volume.name, size)?;
     }
+    std::os::unix::fs::lchown(&target, None, volume.gid).map_err(making(&target))?;
     fs::set_permissions(&target, Permissions::from_mode(volume.mode)).map_err(making(&target))
+}
+
+/// Sees to it that a path of the host is what a hostPath volume says, and makes it where the type
+/// says so.
+///
+/// # Errors
+/// [`VolumeError::HostPath`], which may pass: somebody else may make the path.
+pub fn check_host_path(volume: &HostPath) -> Result<(), VolumeError> {
+    use HostPathKind as Kind;
+    use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+    let path = &volume.path;
+    let problem = |problem: String| VolumeError::HostPath {
+        name: volume.name.clone(),
+        path: path.clone(),
+        problem,
+    };
+    let cannot_make = |e: io::Error| problem(format!("cannot be made: {e}"));
+    if volume.kind == Kind::Unchecked {
+        return Ok(());
+    }
+    let found = match fs::metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            match volume.kind {
+                Kind::DirectoryOrCreate => {
+                    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+                }
+                Kind::FileOrCreate => {
+                    let mut options = fs::OpenOptions::new();
+                    options.write(true).create(true).truncate(false).mode(0o644);
+                    options.open(path).map(drop)
+                }
+                _ => return Err(problem("does not exist".into())),
+            }
+            .map_err(cannot_make)?;
+            return Ok(());
+        }
+        Err(e) => return Err(problem(format!("cannot be looked at: {e}"))),
+    };
+    let (right, what) = match volume.kind {
+        Kind::Unchecked => (true, ""),
+        Kind::DirectoryOrCreate | Kind::Directory => (found.is_dir(), "directory"),
+        Kind::FileOrCreate | Kind::File => (found.is_file(), "file"),
+        Kind::Socket => (found.is_socket(), "socket"),
+        Kind::CharDevice => (found.is_char_device(), "character device"),
+        Kind::BlockDevice => (found.is_block_device(), "block device"),
+    };
+    if right { Ok(()) } else { Err(problem(format!("is not a {what}"))) }
+}
+
+/// Makes a directory of an unchecked hostPath that is not there when a container that mounts it is
+/// created, as container runtimes do.
+///
+/// # Errors
+/// [`VolumeError::HostPath`].
+pub fn make_missing_host_path(volume: &HostPath) -> Result<(), VolumeError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = &volume.path;
+    if volume.kind != HostPathKind::Unchecked || path.exists() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(|e| {
+        VolumeError::HostPath {
+            name: volume.name.clone(),
+            path: path.clone(),
+            problem: format!("cannot be made: {e}"),
+        }
+    })
 }
 
 fn mount_memory(target: &Path, name: &str, size: u64) -> Result<(), VolumeError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 
@@ -17,9 +17,12 @@ use super::source::Source;
 use super::span::{Data, Finding, Node, Path, Span};
 use super::yaml::{self, Fault};
 use super::{MAX_PROBLEMS, Report, defaults};
+use crate::objects::Objects;
+use crate::references::{self, Reference};
+use crate::validate::MAX_CANDIDATES;
 use crate::{schema, supported, validate};
 
-/// An object that podshim runs.
+/// An object that podshim runs, or that such an object takes something from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// `v1`, kind Pod.
@@ -28,6 +31,10 @@ pub enum Object {
     Deployment(Box<Deployment>),
     /// `batch/v1`, kind Job.
     Job(Box<Job>),
+    /// `v1`, kind ConfigMap.
+    ConfigMap(Box<ConfigMap>),
+    /// `v1`, kind Secret.
+    Secret(Box<Secret>),
 }
 
 impl Object {
@@ -38,6 +45,8 @@ impl Object {
             Object::Pod(_) => "Pod",
             Object::Deployment(_) => "Deployment",
             Object::Job(_) => "Job",
+            Object::ConfigMap(_) => "ConfigMap",
+            Object::Secret(_) => "Secret",
         }
     }
 
@@ -48,6 +57,8 @@ impl Object {
             Object::Pod(pod) => &pod.metadata,
             Object::Deployment(deployment) => &deployment.metadata,
             Object::Job(job) => &job.metadata,
+            Object::ConfigMap(map) => &map.metadata,
+            Object::Secret(secret) => &secret.metadata,
         }
     }
 
@@ -55,10 +66,25 @@ impl Object {
     #[must_use]
     pub fn template(&self) -> Option<&PodTemplateSpec> {
         match self {
-            Object::Pod(_) => None,
+            Object::Pod(_) | Object::ConfigMap(_) | Object::Secret(_) => None,
             Object::Deployment(deployment) => Some(&deployment.spec.template),
             Object::Job(job) => job.spec.as_ref().map(|spec| &spec.template),
         }
+    }
+
+    /// The spec of the pod, or of the pods that a workload makes.
+    #[must_use]
+    pub fn pod_spec(&self) -> Option<&PodSpec> {
+        match self {
+            Object::Pod(pod) => pod.spec.as_ref(),
+            other => other.template()?.spec.as_ref(),
+        }
+    }
+
+    /// Whether it is run, and not only read by what is.
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        !matches!(self, Object::ConfigMap(_) | Object::Secret(_))
     }
 
     fn fill_in(&mut self) {
@@ -66,6 +92,8 @@ impl Object {
             Object::Pod(pod) => defaults::pod(pod),
             Object::Deployment(deployment) => defaults::deployment(deployment),
             Object::Job(job) => defaults::job(job),
+            Object::ConfigMap(map) => defaults::config_map(map),
+            Object::Secret(secret) => defaults::secret(secret),
         }
     }
 }
@@ -75,13 +103,17 @@ enum Kind {
     Pod,
     Deployment,
     Job,
+    ConfigMap,
+    Secret,
     List,
 }
 
-const KINDS: [(&str, &str, Kind); 4] = [
+const KINDS: [(&str, &str, Kind); 6] = [
     ("v1", "Pod", Kind::Pod),
     ("apps/v1", "Deployment", Kind::Deployment),
     ("batch/v1", "Job", Kind::Job),
+    ("v1", "ConfigMap", Kind::ConfigMap),
+    ("v1", "Secret", Kind::Secret),
     ("v1", "List", Kind::List),
 ];
 
@@ -91,6 +123,8 @@ impl Kind {
             Kind::Pod => schema::POD,
             Kind::Deployment => schema::DEPLOYMENT,
             Kind::Job => schema::JOB,
+            Kind::ConfigMap => schema::CONFIG_MAP,
+            Kind::Secret => schema::SECRET,
             Kind::List => "",
         }
     }
@@ -102,6 +136,16 @@ pub(super) struct Reader {
     report: Report,
     /// Kind, namespace and name of what was read, and where.
     names: BTreeMap<(&'static str, String, String), Problem>,
+    /// What pods take from other objects, and where they say so: those may come later.
+    references: Vec<Referring>,
+}
+
+struct Referring {
+    namespace: String,
+    reference: Reference,
+    /// Where; without a message.
+    place: Problem,
+    keys: Vec<(String, Problem)>,
 }
 
 impl Reader {
@@ -129,7 +173,38 @@ impl Reader {
             let help = "a manifest holds a Pod, a Deployment or a Job";
             report.problems.push(Problem::new(source, 0..0, "", "no object here", Some(help)));
         }
+        self.resolve();
         self.report
+    }
+
+    /// What a pod refers to must be among what was read: nothing on this host can bring it later.
+    fn resolve(&mut self) {
+        let mut known: BTreeMap<String, Objects> = BTreeMap::new();
+        for referring in std::mem::take(&mut self.references) {
+            if self.is_full() {
+                return;
+            }
+            let Referring { namespace, reference, place, keys } = referring;
+            let objects = known
+                .entry(namespace)
+                .or_insert_with_key(|n| Objects::of_namespace(&self.report.objects, n));
+            let kind = reference.kind;
+            let Some(content) = objects.get(kind, &reference.name) else {
+                let message = format!("Not found: {:?}", reference.name);
+                let problem = place.says(&message, &absent(objects, &reference));
+                self.push(problem);
+                continue;
+            };
+            for (key, place) in keys.iter().filter(|(key, _)| content.get(key).is_none()) {
+                let known: Vec<&str> = content.keys().take(MAX_CANDIDATES).collect();
+                let help = match schema::nearest(key, known.iter().copied()) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None if known.is_empty() => format!("{kind} {:?} has no keys", reference.name),
+                    None => format!("{kind} {:?} has: {}", reference.name, known.join(", ")),
+                };
+                self.push(place.says(&format!("Not found: {key:?}"), &help));
+            }
+        }
     }
 
     fn document(&mut self, source: &Arc<Source>, node: &Node) {
@@ -170,6 +245,8 @@ impl Reader {
             Kind::Pod => typed(walked.value).map(Object::Pod),
             Kind::Deployment => typed(walked.value).map(Object::Deployment),
             Kind::Job => typed(walked.value).map(Object::Job),
+            Kind::ConfigMap => typed(walked.value).map(Object::ConfigMap),
+            Kind::Secret => typed(walked.value).map(Object::Secret),
             Kind::List => return,
         };
         let mut findings = walked.findings;
@@ -181,6 +258,7 @@ impl Reader {
                 let is_echo = |finding: &Finding| is_echo(finding, &walked.damaged, volumes);
                 findings.extend(validate::check(&object).into_iter().filter(|f| !is_echo(f)));
                 self.name(source, node, &object, &mut findings);
+                self.refer(source, node, &object);
                 self.report.objects.push(object);
             }
             Err(error) => findings.push(Finding::new(Path::default(), error)),
@@ -193,6 +271,24 @@ impl Reader {
         let room = MAX_PROBLEMS - self.report.warnings.len();
         let warnings = unsupported.warned.into_iter().take(room);
         self.report.warnings.extend(warnings.map(|finding| locate(source, node, finding)));
+    }
+
+    fn refer(&mut self, source: &Arc<Source>, node: &Node, object: &Object) {
+        let Some(spec) = object.pod_spec() else { return };
+        let root = Path::default().field(match object {
+            Object::Pod(_) => "spec",
+            _ => "spec.template.spec",
+        });
+        let namespace = object.metadata().namespace.clone().unwrap_or_default();
+        for reference in references::of(spec, &root).into_iter().filter(|r| !r.optional) {
+            let place = |path: &Path| locate(source, node, Finding::new(path.clone(), ""));
+            self.references.push(Referring {
+                namespace: namespace.clone(),
+                place: place(&reference.path),
+                keys: reference.keys.iter().map(|(path, key)| (key.clone(), place(path))).collect(),
+                reference,
+            });
+        }
     }
 
     /// One input cannot hold one object twice; which of them would be meant?
@@ -233,10 +329,27 @@ impl Reader {
         if self.is_full() {
             return;
         }
-        let problem = locate(source, node, finding);
+        self.push(locate(source, node, finding));
+    }
+
+    fn push(&mut self, problem: Problem) {
+        if self.is_full() {
+            return;
+        }
         if !self.report.problems.contains(&problem) {
             self.report.problems.push(problem);
         }
+    }
+}
+
+fn absent(objects: &Objects, reference: &Reference) -> String {
+    let kind = reference.kind;
+    match schema::nearest(&reference.name, objects.names(kind).take(MAX_CANDIDATES)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!(
+            "add the {kind} to the files, in the pod's namespace, or write `optional: true` if the \
+             pod can do without it"
+        ),
     }
 }
 
@@ -286,8 +399,9 @@ fn kind_of(node: &Node) -> Result<Kind, Vec<Finding>> {
     let Some(kind_name) = kind else { return Err(findings) };
     let Some((right_version, _, kind)) = KINDS.iter().find(|(_, name, _)| *name == kind_name)
     else {
-        let message =
-            format!("podshim does not run a {kind_name}; it runs Pod, Deployment and Job");
+        let message = format!(
+            "podshim does not run a {kind_name}; it runs Pod, Deployment and Job, and reads ConfigMap and Secret"
+        );
         let finding = Finding::new(Path::default().field("kind"), message);
         findings.push(finding.help(instead_of(&kind_name)));
         return Err(findings);

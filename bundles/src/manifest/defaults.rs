@@ -7,9 +7,12 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec, Probe};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, Pod, PodSpec, PodTemplateSpec, Probe, Secret,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -55,6 +58,21 @@ pub fn job(job: &mut Job) {
     }
     or(&mut spec.completion_mode, "NonIndexed");
     spec.suspend.get_or_insert(false);
+}
+
+/// Fills in a ConfigMap.
+pub fn config_map(map: &mut ConfigMap) {
+    metadata(&mut map.metadata);
+}
+
+/// Fills in a Secret. `stringData` is written into `data`, and wins there.
+pub fn secret(secret: &mut Secret) {
+    metadata(&mut secret.metadata);
+    or(&mut secret.type_, "Opaque");
+    for (key, text) in secret.string_data.take().into_iter().flatten() {
+        let data = secret.data.get_or_insert_default();
+        data.insert(key, ByteString(text.into_bytes()));
+    }
 }
 
 /// The labels that a selector asks for, if it has nothing else.

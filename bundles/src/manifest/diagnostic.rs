@@ -47,6 +47,11 @@ impl Problem {
         }
     }
 
+    /// The same place with a text.
+    pub(super) fn says(&self, message: &str, help: &str) -> Problem {
+        Problem::new(&self.source, self.span.clone(), &self.path, message, Some(help))
+    }
+
     /// The name of the source: a path as it was given, or `<stdin>`.
     #[must_use]
     pub fn source(&self) -> &str {

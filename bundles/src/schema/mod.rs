@@ -11,6 +11,7 @@ mod suggest;
 use std::cell::LazyCell;
 use std::sync::LazyLock;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value};
 
@@ -30,6 +31,10 @@ pub const POD: &str = "io.k8s.api.core.v1.Pod";
 pub const DEPLOYMENT: &str = "io.k8s.api.apps.v1.Deployment";
 /// The definition of `Job`.
 pub const JOB: &str = "io.k8s.api.batch.v1.Job";
+/// The definition of `ConfigMap`.
+pub const CONFIG_MAP: &str = "io.k8s.api.core.v1.ConfigMap";
+/// The definition of `Secret`.
+pub const SECRET: &str = "io.k8s.api.core.v1.Secret";
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
@@ -153,13 +158,21 @@ impl Walk<'_> {
 
     fn string(&mut self, text: &str, schema: &Value, path: &Path) -> Option<Value> {
         let value = Value::String(text.into());
-        let is_time = schema.get("format").and_then(Value::as_str) == Some("date-time");
-        if is_time && serde_json::from_value::<Time>(value.clone()).is_err() {
-            let help = "times are written like 2026-11-24T12:00:00Z";
-            self.damage(Finding::new(path.clone(), format!("{text:?} is no time")).help(help));
-            return None;
-        }
-        Some(value)
+        let complaint = match schema.get("format").and_then(Value::as_str) {
+            Some("date-time") if serde_json::from_value::<Time>(value.clone()).is_err() => {
+                let help = "times are written like 2026-11-24T12:00:00Z";
+                Finding::new(path.clone(), format!("{text:?} is no time")).help(help)
+            }
+            // What is in it may be a secret: it is not repeated.
+            Some("byte") if serde_json::from_value::<ByteString>(value.clone()).is_err() => {
+                let help = "encode it (`base64 -w0 FILE`); a Secret's plain texts belong under \
+                            `stringData`";
+                Finding::new(path.clone(), "not in base64").help(help)
+            }
+            _ => return Some(value),
+        };
+        self.damage(complaint);
+        None
     }
 
     fn integer(&mut self, value: i128, schema: &Value, path: &Path) -> Option<Value> {

@@ -167,7 +167,9 @@ mod tests {
     /// Every type that is reached from the three kinds through fields that are acted on.
     fn reached() -> BTreeSet<String> {
         let mut todo: Vec<String> =
-            [schema::POD, schema::DEPLOYMENT, schema::JOB].map(String::from).into();
+            [schema::POD, schema::DEPLOYMENT, schema::JOB, schema::CONFIG_MAP, schema::SECRET]
+                .map(String::from)
+                .into();
         let mut seen = BTreeSet::new();
         while let Some(name) = todo.pop() {
             let Some(fields) = schema::fields(&name) else { continue };

@@ -70,9 +70,11 @@ impl Field {
     }
 }
 
-const NO_SUCH_VOLUME: &str = "of volumes only emptyDir is there";
+const NO_SUCH_VOLUME: &str =
+    "of volumes there are emptyDir, configMap, secret, downwardAPI, projected and hostPath";
 const NO_SUCH_PROBE: &str = "a startup probe can only exec a command; it would never succeed";
-const NO_SUCH_ENV: &str = "environment variables can only have a `value` or a `fieldRef`";
+const NO_OWNER: &str = "files of volumes belong to root";
+const NO_TOKENS: &str = "nobody here issues tokens or certificates";
 const NO_SELINUX: &str = "SELinux labels are not set";
 const NO_WINDOWS: &str = "there are no Windows containers";
 const ONE_NODE: &str = "there is only this host, and the pod runs on it";
@@ -179,9 +181,9 @@ pub const TABLE: &[Type] = &[
             refused("azureFile", NO_SUCH_VOLUME).any_value(),
             refused("cephfs", NO_SUCH_VOLUME).any_value(),
             refused("cinder", NO_SUCH_VOLUME).any_value(),
-            refused("configMap", NO_SUCH_VOLUME).any_value(),
+            acted("configMap"),
             refused("csi", NO_SUCH_VOLUME).any_value(),
-            refused("downwardAPI", NO_SUCH_VOLUME).any_value(),
+            acted("downwardAPI"),
             acted("emptyDir"),
             refused("ephemeral", NO_SUCH_VOLUME).any_value(),
             refused("fc", NO_SUCH_VOLUME).any_value(),
@@ -190,7 +192,7 @@ pub const TABLE: &[Type] = &[
             refused("gcePersistentDisk", NO_SUCH_VOLUME).any_value(),
             refused("gitRepo", NO_SUCH_VOLUME).any_value(),
             refused("glusterfs", NO_SUCH_VOLUME).any_value(),
-            refused("hostPath", NO_SUCH_VOLUME).any_value(),
+            acted("hostPath"),
             refused("image", NO_SUCH_VOLUME).any_value(),
             refused("iscsi", NO_SUCH_VOLUME).any_value(),
             acted("name"),
@@ -198,21 +200,87 @@ pub const TABLE: &[Type] = &[
             refused("persistentVolumeClaim", NO_SUCH_VOLUME).any_value(),
             refused("photonPersistentDisk", NO_SUCH_VOLUME).any_value(),
             refused("portworxVolume", NO_SUCH_VOLUME).any_value(),
-            refused("projected", NO_SUCH_VOLUME).any_value(),
+            acted("projected"),
             refused("quobyte", NO_SUCH_VOLUME).any_value(),
             refused("rbd", NO_SUCH_VOLUME).any_value(),
             refused("scaleIO", NO_SUCH_VOLUME).any_value(),
-            refused("secret", NO_SUCH_VOLUME).any_value(),
+            acted("secret"),
             refused("storageos", NO_SUCH_VOLUME).any_value(),
             refused("vsphereVolume", NO_SUCH_VOLUME).any_value(),
         ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ConfigMapVolumeSource",
+        fields: &[
+            acted("defaultMode"),
+            refused("defaultUser", NO_OWNER),
+            acted("items"),
+            acted("name"),
+            acted("optional"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.SecretVolumeSource",
+        fields: &[
+            acted("defaultMode"),
+            refused("defaultUser", NO_OWNER),
+            acted("items"),
+            acted("optional"),
+            acted("secretName"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.DownwardAPIVolumeSource",
+        fields: &[acted("defaultMode"), refused("defaultUser", NO_OWNER), acted("items")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.DownwardAPIVolumeFile",
+        fields: &[
+            acted("fieldRef"),
+            acted("mode"),
+            acted("path"),
+            acted("resourceFieldRef"),
+            refused("user", NO_OWNER),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ProjectedVolumeSource",
+        fields: &[acted("defaultMode"), refused("defaultUser", NO_OWNER), acted("sources")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.VolumeProjection",
+        fields: &[
+            refused("clusterTrustBundle", NO_TOKENS).any_value(),
+            acted("configMap"),
+            acted("downwardAPI"),
+            refused("podCertificate", NO_TOKENS).any_value(),
+            acted("secret"),
+            refused("serviceAccountToken", NO_TOKENS).any_value(),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ConfigMapProjection",
+        fields: &[acted("items"), acted("name"), acted("optional")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.SecretProjection",
+        fields: &[acted("items"), acted("name"), acted("optional")],
+    },
+    Type { name: "io.k8s.api.core.v1.DownwardAPIProjection", fields: &[acted("items")] },
+    Type {
+        name: "io.k8s.api.core.v1.KeyToPath",
+        fields: &[acted("key"), acted("mode"), acted("path"), refused("user", NO_OWNER)],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.HostPathVolumeSource",
+        fields: &[acted("path"), acted("type")],
     },
     Type {
         name: "io.k8s.api.core.v1.EmptyDirVolumeSource",
         fields: &[
             refused("medium", "an emptyDir is on disk or, with `Memory`, a tmpfs")
                 .unless(&["Memory"]),
-            refused("mode", "an emptyDir may be used by everybody (mode 0777)"),
+            acted("mode"),
             acted("sizeLimit"),
         ],
     },
@@ -222,7 +290,7 @@ pub const TABLE: &[Type] = &[
             acted("args"),
             acted("command"),
             acted("env"),
-            refused("envFrom", NO_SUCH_ENV),
+            acted("envFrom"),
             acted("image"),
             acted("imagePullPolicy"),
             acted("lifecycle"),
@@ -238,10 +306,8 @@ pub const TABLE: &[Type] = &[
             acted("startupProbe"),
             warned("stdin", "containers have no standard input"),
             warned("stdinOnce", "containers have no standard input"),
-            warned("terminationMessagePath", "no message is read when the container ends")
-                .unless(&["/dev/termination-log"]),
-            warned("terminationMessagePolicy", "no message is read when the container ends")
-                .unless(&["File"]),
+            acted("terminationMessagePath"),
+            acted("terminationMessagePolicy"),
             warned("tty", "containers have no terminal"),
             refused("volumeDevices", "block devices are not given to containers"),
             acted("volumeMounts"),
@@ -265,11 +331,58 @@ pub const TABLE: &[Type] = &[
     Type {
         name: "io.k8s.api.core.v1.EnvVarSource",
         fields: &[
-            refused("configMapKeyRef", NO_SUCH_ENV).any_value(),
+            acted("configMapKeyRef"),
             acted("fieldRef"),
-            refused("fileKeyRef", NO_SUCH_ENV).any_value(),
-            refused("resourceFieldRef", NO_SUCH_ENV).any_value(),
-            refused("secretKeyRef", NO_SUCH_ENV).any_value(),
+            refused("fileKeyRef", "files of volumes are not read for variables").any_value(),
+            acted("resourceFieldRef"),
+            acted("secretKeyRef"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.EnvFromSource",
+        fields: &[acted("configMapRef"), acted("prefix"), acted("secretRef")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ConfigMapEnvSource",
+        fields: &[acted("name"), acted("optional")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.SecretEnvSource",
+        fields: &[acted("name"), acted("optional")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ConfigMapKeySelector",
+        fields: &[acted("key"), acted("name"), acted("optional")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.SecretKeySelector",
+        fields: &[acted("key"), acted("name"), acted("optional")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ResourceFieldSelector",
+        fields: &[acted("containerName"), acted("divisor"), acted("resource")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ConfigMap",
+        fields: &[
+            acted("apiVersion"),
+            acted("binaryData"),
+            acted("data"),
+            ignored("immutable"),
+            acted("kind"),
+            acted("metadata"),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.Secret",
+        fields: &[
+            acted("apiVersion"),
+            acted("data"),
+            ignored("immutable"),
+            acted("kind"),
+            acted("metadata"),
+            acted("stringData"),
+            acted("type"),
         ],
     },
     Type {
@@ -287,15 +400,15 @@ pub const TABLE: &[Type] = &[
     Type {
         name: "io.k8s.api.core.v1.VolumeMount",
         fields: &[
-            refused("bindMountOptions", "mounts have only the option `readOnly`"),
+            acted("bindMountOptions"),
             acted("mountPath"),
-            refused("mountPropagation", "mounts are private to the container").unless(&["None"]),
+            refused("mountPropagation", "what a container mounts does not reach the host")
+                .unless(&["None", "HostToContainer"]),
             acted("name"),
             acted("readOnly"),
-            refused("recursiveReadOnly", "only the volume's own mount is made read-only")
-                .unless(&["Disabled", "IfPossible"]),
-            refused("subPath", "volumes are mounted whole"),
-            refused("subPathExpr", "volumes are mounted whole"),
+            acted("recursiveReadOnly"),
+            acted("subPath"),
+            acted("subPathExpr"),
         ],
     },
     Type {
@@ -360,7 +473,7 @@ pub const TABLE: &[Type] = &[
         name: "io.k8s.api.core.v1.PodSecurityContext",
         fields: &[
             acted("appArmorProfile"),
-            refused("fsGroup", "the owner of volumes is not changed"),
+            acted("fsGroup"),
             ignored("fsGroupChangePolicy"),
             acted("runAsGroup"),
             acted("runAsNonRoot"),
@@ -369,8 +482,7 @@ pub const TABLE: &[Type] = &[
             refused("seLinuxOptions", NO_SELINUX),
             acted("seccompProfile"),
             acted("supplementalGroups"),
-            refused("supplementalGroupsPolicy", "groups are merged with those of the image")
-                .unless(&["Merge"]),
+            acted("supplementalGroupsPolicy"),
             refused("sysctls", "the pod's kernel parameters are the defaults"),
             warned("windowsOptions", NO_WINDOWS),
         ],

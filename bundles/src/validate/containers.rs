@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    Container, EnvFromSource, EnvVar, EnvVarSource, PodSpec, ResourceFieldSelector,
+    ResourceRequirements,
+};
 
 use super::{Errors, names, probes, security, volumes};
 use crate::manifest::span::Path;
@@ -112,7 +115,8 @@ fn container_rules(container: &Container, spec: &PodSpec, path: &Path, errors: &
         errors.one_of(path.field("terminationMessagePolicy"), policy, &supported);
     }
     ports(container, path, errors);
-    env(container.env.as_deref().unwrap_or_default(), path, errors);
+    env(container.env.as_deref().unwrap_or_default(), spec, path, errors);
+    env_from(container.env_from.as_deref().unwrap_or_default(), path, errors);
     volumes::mounts(container, spec, path, errors);
     if let Some(resources) = &container.resources {
         resource_rules(resources, &path.field("resources"), errors);
@@ -176,7 +180,7 @@ fn host_network(container: &Container, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn env(vars: &[EnvVar], path: &Path, errors: &mut Errors) {
+fn env(vars: &[EnvVar], spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (i, var) in vars.iter().enumerate() {
         let path = path.field("env").index(i);
         if var.name.is_empty() {
@@ -186,12 +190,93 @@ fn env(vars: &[EnvVar], path: &Path, errors: &mut Errors) {
         }
         if let Some(from) = &var.value_from {
             let has_value = var.value.as_ref().is_some_and(|value| !value.is_empty());
-            value_from(from, has_value, &path.field("valueFrom"), errors);
+            value_from(from, has_value, spec, &path.field("valueFrom"), errors);
         }
     }
 }
 
-fn value_from(from: &EnvVarSource, has_value: bool, path: &Path, errors: &mut Errors) {
+/// `ValidateEnvFrom`.
+fn env_from(sources: &[EnvFromSource], path: &Path, errors: &mut Errors) {
+    for (i, source) in sources.iter().enumerate() {
+        let path = path.field("envFrom").index(i);
+        if let Some(prefix) = source.prefix.as_deref().filter(|prefix| !prefix.is_empty()) {
+            errors.name(path.field("prefix"), prefix, names::env_var(prefix));
+        }
+        match (&source.config_map_ref, &source.secret_ref) {
+            (Some(_), Some(_)) => {
+                errors.invalid(path, "", "may not have more than one field specified at a time");
+            }
+            (None, None) => {
+                errors.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`");
+            }
+            (Some(map), None) if map.name.is_empty() => {
+                errors.required(path.field("configMapRef.name"));
+            }
+            (None, Some(secret)) if secret.name.is_empty() => {
+                errors.required(path.field("secretRef.name"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `validateContainerResourceFieldSelector`. In a volume (`in_volume`) the container must be named.
+pub fn resource_field(
+    selector: &ResourceFieldSelector,
+    spec: &PodSpec,
+    in_volume: bool,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    const KNOWN: [&str; 6] = [
+        "limits.cpu",
+        "limits.ephemeral-storage",
+        "limits.memory",
+        "requests.cpu",
+        "requests.ephemeral-storage",
+        "requests.memory",
+    ];
+    match selector.container_name.as_deref().filter(|name| !name.is_empty()) {
+        None if in_volume => {
+            errors.required(path.field("containerName"));
+        }
+        Some(name) if !crate::resources::all_containers(spec).any(|c| c.name == name) => {
+            errors.not_found(path.field("containerName"), name);
+        }
+        _ => {}
+    }
+    match selector.resource.as_str() {
+        "" => {
+            errors.required(path.field("resource"));
+        }
+        "limits.ephemeral-storage" | "requests.ephemeral-storage" => {
+            let message = "not supported yet: the use of disk space is not limited";
+            errors.push(path.field("resource"), message.into());
+        }
+        other => errors.one_of(path.field("resource"), other, &KNOWN),
+    }
+    let Some(divisor) = selector.divisor.as_ref().filter(|d| !matches!(d.0.as_str(), "" | "0"))
+    else {
+        return;
+    };
+    let allowed: &[&str] = match selector.resource.rsplit('.').next() {
+        Some("cpu") => &["1m", "1"],
+        _ => &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"],
+    };
+    let value = divisor.0.parse::<Quantity>().ok();
+    if !allowed.iter().any(|text| text.parse::<Quantity>().ok() == value) {
+        let detail = format!("only divisor's values {} are supported", allowed.join(", "));
+        errors.invalid(path.field("divisor"), &divisor.0, detail);
+    }
+}
+
+fn value_from(
+    from: &EnvVarSource,
+    has_value: bool,
+    spec: &PodSpec,
+    path: &Path,
+    errors: &mut Errors,
+) {
     let sources = [
         from.field_ref.is_some(),
         from.resource_field_ref.is_some(),
@@ -210,8 +295,25 @@ fn value_from(from: &EnvVarSource, has_value: bool, path: &Path, errors: &mut Er
     if !detail.is_empty() {
         errors.invalid(path.clone(), "", detail);
     }
+    for (field, source) in [
+        ("configMapKeyRef", from.config_map_key_ref.as_ref().map(|s| (&s.name, &s.key))),
+        ("secretKeyRef", from.secret_key_ref.as_ref().map(|s| (&s.name, &s.key))),
+    ] {
+        let (Some((name, key)), path) = (source, path.field(field)) else { continue };
+        if name.is_empty() {
+            errors.required(path.field("name"));
+        }
+        if key.is_empty() {
+            errors.required(path.field("key"));
+        } else {
+            errors.name(path.field("key"), key, names::config_key(key));
+        }
+    }
+    if let Some(resource) = &from.resource_field_ref {
+        resource_field(resource, spec, false, &path.field("resourceFieldRef"), errors);
+    }
     if let Some(field) = &from.field_ref {
-        field_path(&field.field_path, &path.field("fieldRef"), errors);
+        field_path(&field.field_path, &FIELD_PATHS, &path.field("fieldRef"), errors);
         let version = field.api_version.as_deref().unwrap_or("v1");
         if version != "v1" {
             let detail = "only v1 is known";
@@ -232,6 +334,14 @@ const FIELD_PATHS: [&str; 9] = [
     "status.podIP",
     "status.podIPs",
 ];
+/// What files of a volume may name.
+pub const VOLUME_FIELD_PATHS: [&str; 5] = [
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
 /// Fields that the downward API knows and environment variables may not name.
 const ELSEWHERE: [&str; 5] = [
     "metadata.annotations",
@@ -241,7 +351,8 @@ const ELSEWHERE: [&str; 5] = [
     "status.phase",
 ];
 
-fn field_path(field: &str, path: &Path, errors: &mut Errors) {
+/// `validateObjectFieldSelector`: `known` is what may be named in this place.
+pub fn field_path(field: &str, known: &[&str], path: &Path, errors: &mut Errors) {
     let path = path.field("fieldPath");
     if field.is_empty() {
         errors.required(path);
@@ -252,14 +363,15 @@ fn field_path(field: &str, path: &Path, errors: &mut Errors) {
         } else if !names::qualified(&key.to_lowercase()).is_empty() {
             errors.name(path, key, names::qualified(&key.to_lowercase()));
         }
-    } else if ELSEWHERE.contains(&field) {
-        errors.one_of(path, field, &FIELD_PATHS);
-    } else if !FIELD_PATHS.contains(&field) {
+    } else if known.contains(&field) {
+    } else if ELSEWHERE.contains(&field) || FIELD_PATHS.contains(&field) {
+        errors.one_of(path, field, known);
+    } else {
         let detail = format!("error converting fieldPath: field label not supported: {field}");
-        let meant = nearest(field, FIELD_PATHS);
+        let meant = nearest(field, known.iter().copied());
         errors.invalid(path, field, detail).help = Some(match meant {
             Some(near) => format!("did you mean {near}?"),
-            None => format!("one of {} or metadata.labels['KEY']", FIELD_PATHS.join(", ")),
+            None => format!("one of {} or metadata.labels['KEY']", known.join(", ")),
         });
     }
 }

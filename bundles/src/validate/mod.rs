@@ -7,6 +7,7 @@
 mod annotations;
 mod containers;
 mod names;
+mod objects;
 mod pod;
 mod probes;
 mod security;
@@ -21,7 +22,7 @@ use crate::manifest::span::{Finding, Path};
 use crate::manifest::{MAX_PROBLEMS, Object};
 
 /// Names that are listed, or of which the nearest is looked for, where another would be right.
-const MAX_CANDIDATES: usize = 100;
+pub(crate) const MAX_CANDIDATES: usize = 100;
 
 /// Everything that is wrong with an object, up to [`MAX_PROBLEMS`].
 pub fn check(object: &Object) -> Vec<Finding> {
@@ -36,6 +37,8 @@ pub fn check(object: &Object) -> Vec<Finding> {
         }
         Object::Deployment(deployment) => workloads::deployment(deployment, &mut errors),
         Object::Job(job) => workloads::job(job, &mut errors),
+        Object::ConfigMap(map) => objects::config_map(map, &mut errors),
+        Object::Secret(secret) => objects::secret(secret, &mut errors),
     }
     errors.0
 }

@@ -78,6 +78,26 @@ pub fn env_var(text: &str) -> Vec<&'static str> {
     ]
 }
 
+/// `IsConfigMapKey`: the keys of ConfigMaps and Secrets, which become names of files.
+pub fn config_key(text: &str) -> Vec<&'static str> {
+    let mut faults = Vec::new();
+    if text.len() > 253 {
+        faults.push("must be no more than 253 characters");
+    }
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        faults.push(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+        );
+    } else if text == "." {
+        faults.push("must not be '.'");
+    } else if text == ".." {
+        faults.push("must not be '..'");
+    } else if text.starts_with("..") {
+        faults.push("must not start with '..'");
+    }
+    faults
+}
+
 /// `IsValidPortName`.
 pub fn port(text: &str) -> Vec<&'static str> {
     let mut faults = Vec::new();
@@ -158,6 +178,16 @@ mod tests {
             port("sixteen-letters-"),
             ["must be no more than 15 characters", "must not begin or end with a hyphen",]
         );
+    }
+
+    #[test]
+    fn a_config_key_can_be_a_files_name_and_leads_nowhere_else() {
+        for good in ["app.conf", ".hidden", "A_b-c.0", "a..b"] {
+            assert!(config_key(good).is_empty(), "{good}");
+        }
+        for bad in ["", ".", "..", "..data", "a/b", "ä", "a b"] {
+            assert_eq!(config_key(bad).len(), 1, "{bad}");
+        }
     }
 
     #[test]

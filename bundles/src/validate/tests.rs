@@ -70,6 +70,130 @@ fn each_rule_of_a_container_says_what_the_api_server_says() {
 }
 
 #[test]
+fn each_rule_of_volumes_and_what_fills_them_says_what_the_api_server_says() {
+    let volume = |fields: &str| format!("  volumes: [{{name: v, {fields}}}]\n");
+    for (container, fields, path, said) in [
+        ("", "configMap: {}", "spec.volumes[0].configMap.name", "Required value"),
+        ("", "secret: {}", "spec.volumes[0].secret.secretName", "Required value"),
+        (
+            "",
+            "configMap: {name: c, optional: true, defaultMode: 512}",
+            "spec.volumes[0].configMap.defaultMode",
+            "between 0 and 0777",
+        ),
+        (
+            "",
+            "configMap: {name: c, optional: true, items: [{key: k, path: ../x}]}",
+            "spec.volumes[0].configMap.items[0].path",
+            "must not contain '..'",
+        ),
+        (
+            "",
+            "secret: {secretName: c, optional: true, items: [{key: k, path: ..data}]}",
+            "spec.volumes[0].secret.items[0].path",
+            "must not start with '..'",
+        ),
+        (
+            "",
+            "downwardAPI: {items: [{path: a}]}",
+            "spec.volumes[0].downwardAPI.items[0]",
+            "one of fieldRef and resourceFieldRef is required",
+        ),
+        (
+            "",
+            "downwardAPI: {items: [{path: a, fieldRef: {fieldPath: status.podIP}}]}",
+            "spec.volumes[0].downwardAPI.items[0].fieldRef.fieldPath",
+            "Unsupported value: \"status.podIP\"",
+        ),
+        (
+            "",
+            "downwardAPI: {items: [{path: a, resourceFieldRef: {resource: limits.cpu}}]}",
+            "spec.volumes[0].downwardAPI.items[0].resourceFieldRef.containerName",
+            "Required value",
+        ),
+        (
+            "",
+            "projected: {sources: [{configMap: {name: c, optional: true, items: [{key: k, path: p}]}},
+               {downwardAPI: {items: [{path: p, fieldRef: {fieldPath: metadata.name}}]}}]}",
+            "spec.volumes[0].projected.sources[1]",
+            "conflicting duplicate paths",
+        ),
+        ("", "projected: {sources: [{}]}", "spec.volumes[0].projected.sources[0]", "Required"),
+        ("", "hostPath: {path: /a/../b}", "spec.volumes[0].hostPath.path", "must not contain '..'"),
+        ("", "hostPath: {path: a}", "spec.volumes[0].hostPath.path", "must be an absolute path"),
+        ("", "hostPath: {path: /a, type: Dir}", "spec.volumes[0].hostPath.type", "Unsupported"),
+        (
+            "    volumeMounts: [{name: v, mountPath: /v, recursiveReadOnly: Enabled}]\n",
+            "emptyDir: {}",
+            "spec.containers[0].volumeMounts[0].recursiveReadOnly",
+            "only be specified when readOnly is true",
+        ),
+        (
+            "    envFrom: [{prefix: 'a='}]\n",
+            "emptyDir: {}",
+            "spec.containers[0].envFrom[0]",
+            "must specify one of: `configMapRef` or `secretRef`",
+        ),
+        (
+            "    env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: a/b, optional: true}}}]\n",
+            "emptyDir: {}",
+            "spec.containers[0].env[0].valueFrom.secretKeyRef.key",
+            "a valid config key must consist of",
+        ),
+        (
+            "    env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 2m}}}]\n",
+            "emptyDir: {}",
+            "spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor",
+            "only divisor's values 1m, 1 are supported",
+        ),
+    ] {
+        let found = problems(container, &volume(fields));
+        assert!(
+            found.iter().any(|p| p.starts_with(path) && p.contains(said)),
+            "{fields}: {path}: {said}\nfound: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn objects_have_good_keys_right_encodings_and_what_their_type_needs() {
+    let kind = |kind: &str, fields: &str| {
+        let text = format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: o}}\n{fields}");
+        let report = read(&[Source { name: "o.yaml".into(), text }]);
+        report.problems.iter().map(|p| format!("{}: {}", p.path(), p.message())).collect::<Vec<_>>()
+    };
+    for (name, fields, said) in [
+        ("ConfigMap", "data: {a/b: x}", "data[a/b]: Invalid value: \"a/b\": a valid config key"),
+        (
+            "ConfigMap",
+            "data: {a: x}\nbinaryData: {a: eA==}",
+            "binaryData[a]: Invalid value: \"a\": duplicate of key",
+        ),
+        ("ConfigMap", "binaryData: {a: '%'}", "binaryData[a]: not in base64"),
+        ("ConfigMap", "data: {a: 1}", "data[a]: expected a string, found the number 1"),
+        ("ConfigMap", "dat: {a: x}", "dat: unknown field \"dat\""),
+        ("Secret", "data: {a: plain text}", "data[a]: not in base64"),
+        (
+            "Secret",
+            "type: kubernetes.io/tls\nstringData: {tls.crt: x}",
+            "data[tls.key]: Required value",
+        ),
+        ("Secret", "type: kubernetes.io/basic-auth", "data[username]: Required value"),
+    ] {
+        let found = kind(name, fields);
+        assert!(found.iter().any(|p| p.starts_with(said)), "{fields}: {said}\nfound: {found:#?}");
+    }
+    assert_eq!(
+        kind("Secret", "type: kubernetes.io/basic-auth\nstringData: {username: x}"),
+        [""; 0]
+    );
+    let large = "x".repeat(1024 * 1024);
+    assert_eq!(kind("ConfigMap", &format!("data: {{a: {large}}}")), [""; 0]);
+    let found = kind("ConfigMap", &format!("data: {{a: {large}x}}"));
+    assert!(found[0].contains("may not be more than 1048576 bytes"), "{}", found[0].len());
+}
+
+#[test]
 fn each_rule_of_init_containers_and_sidecars_says_what_the_api_server_says() {
     for (spec, path, said) in [
         ("  initContainers: [{name: c, image: x}]\n", "spec.", "Duplicate value: \"c\""),

@@ -66,6 +66,10 @@ pub struct Exit {
     /// It was never executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_error: Option<StartError>,
+    /// Its termination message: what it wrote into its file for it, or the end of its log, as its
+    /// `terminationMessagePolicy` says; cut to its share of the pod's 12 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Something that happened. See the module's text for `c` and `inc`.
@@ -79,8 +83,9 @@ pub enum Fact {
     SandboxMaking,
     /// The pod's namespaces, cgroup and volumes exist.
     SandboxReady,
-    /// They could not be made; what was made has been removed again.
-    SandboxFailed { message: String, again: bool },
+    /// They could not be made, for `reason`: `FailedCreatePodSandBox`, or `FailedMount` if it was a
+    /// volume. What was made has been removed again.
+    SandboxFailed { reason: String, message: String, again: bool },
     /// The image is not here, or must be asked for: a pull began.
     ImagePulling { c: usize },
     /// The image is in the store. `pulled` if a pull brought it, in `took_ms` for `bytes`. `stale`

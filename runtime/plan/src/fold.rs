@@ -53,8 +53,8 @@ fn sandbox(state: &mut State, at: At, fact: &Fact) {
     let sandbox = &mut state.sandbox;
     sandbox.phase = match fact {
         Fact::SandboxMaking => SandboxPhase::Making,
-        Fact::SandboxFailed { message, again } => {
-            sandbox.failures.add(at, "FailedCreatePodSandBox", message);
+        Fact::SandboxFailed { reason, message, again } => {
+            sandbox.failures.add(at, reason, message);
             if *again { SandboxPhase::Absent } else { SandboxPhase::Impossible }
         }
         _ => {

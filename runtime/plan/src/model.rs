@@ -68,6 +68,9 @@ pub struct Container {
     /// Named by the annotation `podshim.dev/standby`: its next incarnation is created while the
     /// current one runs, so that a restart is one write.
     pub standby: bool,
+    /// What it mounts depends on what the containers before it have written (`subPath`): it is not
+    /// created before it may start, and has no spare.
+    pub at_start: bool,
 }
 
 /// One pod.

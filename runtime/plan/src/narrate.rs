@@ -43,9 +43,12 @@ fn warning(c: usize, reason: &str, message: impl Into<String>) -> Vec<Event> {
 #[must_use]
 pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
     match fact {
-        Fact::SandboxFailed { message, .. } => {
-            let message = format!("Failed to create pod sandbox: {message}");
-            vec![event(true, "FailedCreatePodSandBox", message, None)]
+        Fact::SandboxFailed { reason, message, .. } => {
+            let message = match reason.as_str() {
+                "FailedCreatePodSandBox" => format!("Failed to create pod sandbox: {message}"),
+                _ => message.clone(),
+            };
+            vec![event(true, reason, message, None)]
         }
         Fact::ImagePulling { c } => {
             normal(*c, "Pulling", format!("Pulling image \"{}\"", image(pod, *c)))

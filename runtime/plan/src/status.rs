@@ -169,7 +169,7 @@ fn pod_reason(state: &State, phase: PodPhase) -> Option<(String, String)> {
         ),
         End::SandboxFailed => {
             let last = state.sandbox.failures.last.as_ref()?;
-            text("FailedCreatePodSandBox", &last.message)
+            text(&last.reason, &last.message)
         }
         End::Completed | End::InitFailed | End::Deleted => None,
     }
@@ -329,11 +329,18 @@ fn terminated(run: &Run) -> ContainerState {
     ContainerState::Terminated {
         exit_code: if exit.start_error.is_some() { 128 } else { exit.code },
         reason: exit_reason(exit).to_owned(),
-        message: exit.start_error.as_ref().map(|e| e.message.clone()),
+        message: exit_message(exit),
         started_at: Some(started.rfc3339()),
         finished_at: Some(run.finished.wall.rfc3339()),
         container_id: run.container_id.as_deref().map(shown_id),
     }
+}
+
+/// What the runtime has to say, and what the container said.
+fn exit_message(exit: &Exit) -> Option<String> {
+    let ours = exit.start_error.as_ref().map(|e| e.message.as_str());
+    let parts: Vec<&str> = [ours, exit.message.as_deref()].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(": "))
 }
 
 /// The word for an exit.

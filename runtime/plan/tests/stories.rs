@@ -149,6 +149,7 @@ fn parse_container(text: &str) -> Container {
         pull: if words.contains(&"pull-always") { PullWhen::EachStart } else { PullWhen::Once },
         startup: probe.map(parse_probe),
         standby: words.contains(&"standby"),
+        at_start: words.contains(&"at-start"),
     }
 }
 
@@ -378,7 +379,8 @@ impl World {
             Some("hold") => {}
             Some(how) => {
                 let again = how == "for-now";
-                self.fold(Fact::SandboxFailed { message: "no bridge".into(), again });
+                let reason = "FailedCreatePodSandBox".into();
+                self.fold(Fact::SandboxFailed { reason, message: "no bridge".into(), again });
             }
         }
     }

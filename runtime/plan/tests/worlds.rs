@@ -29,6 +29,7 @@ fn shape(number: usize) -> Pod {
     };
     let (policy, inits, sidecars, mains) = (POLICIES[take(3)], take(3), take(3), 1 + take(2));
     let (probe, standby, interleaved) = (take(2) == 1, take(2) == 1, take(2) == 1);
+    let at_start = take(2) == 1;
     let pull = if take(2) == 1 { PullWhen::EachStart } else { PullWhen::Once };
     let container = |kind, n: usize| Container {
         name: format!("{kind:?}{n}").to_lowercase(),
@@ -43,6 +44,7 @@ fn shape(number: usize) -> Pod {
             grace_s: (n == 0).then_some(3),
         }),
         standby: standby && kind != Kind::Init,
+        at_start: at_start && n == 0,
     };
     let mut containers = Vec::new();
     let a = (0..inits).map(|n| container(Kind::Init, n));
@@ -65,7 +67,7 @@ fn shape(number: usize) -> Pod {
 }
 
 /// How many shapes there are.
-const SHAPES: usize = 3 * 3 * 3 * 2 * 2 * 2 * 2 * 2;
+const SHAPES: usize = 3 * 3 * 3 * 2 * 2 * 2 * 2 * 2 * 2;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Pending {
@@ -227,7 +229,8 @@ impl World {
         let bad = how % 4 == 3;
         match self.pending.remove(index) {
             Pending::Sandbox if bad => {
-                self.fold(&Fact::SandboxFailed { message: "m".into(), again: how < 240 });
+                let (reason, message) = ("FailedMount".into(), "m".into());
+                self.fold(&Fact::SandboxFailed { reason, message, again: how < 240 });
             }
             Pending::Sandbox => self.fold(&Fact::SandboxReady),
             Pending::Image(c) if bad => {
@@ -409,6 +412,10 @@ impl World {
                 assert!(self.created.insert((c, inc)), "created twice");
                 assert!(self.created.iter().all(|(k, i)| *k != c || *i <= inc), "numbers rise");
                 assert!(self.ending.is_none());
+                if self.pod.containers[c].at_start {
+                    assert!(self.books[c].running.is_none(), "no spare");
+                    self.check_order(c);
+                }
                 self.books[c].live.insert(inc);
                 self.pending.push(Pending::Create(c, inc));
                 self.fold(&Fact::Creating { c, inc });
@@ -450,8 +457,7 @@ impl World {
         }
     }
 
-    fn start(&mut self, c: usize, inc: u32, restart_count: u32) {
-        assert!(self.ending.is_none(), "started while the pod ends");
+    fn check_order(&self, c: usize) {
         for (earlier, k) in self.pod.containers.iter().enumerate().take(c) {
             match k.kind {
                 Kind::Init => assert!(self.books[earlier].completed, "init order"),
@@ -459,6 +465,11 @@ impl World {
                 Kind::Main => {}
             }
         }
+    }
+
+    fn start(&mut self, c: usize, inc: u32, restart_count: u32) {
+        assert!(self.ending.is_none(), "started while the pod ends");
+        self.check_order(c);
         let now = self.now;
         let book = &mut self.books[c];
         assert!(book.running.is_none() && book.live.contains(&inc), "one instance");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bundles::image::Image;
 use bundles::layout::PodDir;
+use bundles::objects::Objects;
 use bundles::oci::{self, ContainerInput};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use libcontainer::container::builder::ContainerBuilder;
@@ -25,6 +26,7 @@ use crate::rootfs::{self, Root};
 use crate::seccomp::Filter;
 use crate::state_dir::make_dir;
 use crate::sys::process::{close_all_but, exit_now, reset_signals};
+use crate::{sub_path, termination, volume};
 
 /// Everything that a creator needs; it has a copy of the shim's memory.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct CreateOrder<'a> {
     pub pod: &'a Pod,
     /// The container in it.
     pub container: &'a Container,
+    /// The ConfigMaps and Secrets that the pod refers to.
+    pub objects: &'a Objects,
     /// Which creation of it.
     pub inc: u32,
     /// Its OCI id: 64 hexadecimal digits.
@@ -145,10 +149,25 @@ fn create(order: &CreateOrder<'_>, started_end: OwnedFd) -> Result<i32, Failure>
         .map_err(|e| create_error("")(&e))?;
     let root = prepare_root(&rootfs).map_err(|e| create_error("")(&e))?;
     let made = container_spec(order, &rootfs, &root)?;
+    make_missing_host_paths(order)?;
+    for part in &made.sub_paths {
+        sub_path::bind(part).map_err(|e| ("CreateContainerConfigError", chain(&e)))?;
+    }
+    termination::make(&order.dir.termination(name, order.inc)).map_err(|e| io_step(&e))?;
     root.make_directories(Path::new(&made.process.cwd)).map_err(|e| create_error("")(&e))?;
     write_private(&bundle.join("config.json"), &made.spec).map_err(|e| io_step(&e))?;
     write_private(&bundle.join("process.json"), &made.process).map_err(|e| io_step(&e))?;
     build(order, &bundle, made, started_end)
+}
+
+fn make_missing_host_paths(order: &CreateOrder<'_>) -> Result<(), Failure> {
+    let Some(spec) = &order.pod.spec else { return Ok(()) };
+    let is_mounted =
+        |name: &str| order.container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+    for path in bundles::volume::host_paths(spec).iter().filter(|p| is_mounted(&p.name)) {
+        volume::make_missing_host_path(path).map_err(|e| create_error("")(&e))?;
+    }
+    Ok(())
 }
 
 /// What libcontainer and the bind mounts write through must be the image's own.
@@ -181,6 +200,8 @@ fn container_spec(
     oci::spec(&ContainerInput {
         pod: order.pod,
         container: order.container,
+        inc: order.inc,
+        objects: order.objects,
         image: &order.image.config,
         rootfs,
         dir: order.dir,

@@ -16,7 +16,10 @@ pub fn check(files: &[PathBuf], strict: bool) -> anyhow::Result<i32> {
         return Ok(CANNOT);
     }
     let mut output = Output::default();
-    output.line(format_args!("{} object(s) can be run", report.objects.len()));
+    output.line(format_args!(
+        "{} object(s) can be run",
+        report.objects.iter().filter(|o| o.is_run()).count()
+    ));
     output.end()?;
     Ok(0)
 }

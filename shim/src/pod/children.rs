@@ -51,6 +51,8 @@ pub struct Incarnation {
     pub started: Option<OwnedFd>,
     /// Why its program was not executed.
     pub failure: Option<StartFailure>,
+    /// The number of its log, once it was started.
+    pub restart_count: Option<u32>,
 }
 
 impl Machine {
@@ -97,7 +99,7 @@ impl Machine {
                 self.record(Fact::Started { c: incarnation.c, inc: incarnation.inc });
             }
         }
-        if let Some(failure) = incarnation.failure {
+        if let Some(failure) = incarnation.failure.take() {
             exit.code = 128;
             exit.signal = None;
             exit.start_error = Some(StartError { message: failure.message, errno: failure.errno });
@@ -106,6 +108,7 @@ impl Machine {
         let cgroup = cgroup_name(name, incarnation.inc);
         exit.oom = self.cgroups.oom_kills(&self.pod_cgroup, &cgroup).is_ok_and(|kills| kills > 0);
         self.drain(incarnation.c);
+        exit.message = self.last_words(&incarnation, &exit);
         self.record(Fact::Exited { c: incarnation.c, inc: incarnation.inc, exit });
     }
 
@@ -139,6 +142,7 @@ impl Machine {
         let order = container::CreateOrder {
             pod: &self.file.pod,
             container,
+            objects: &self.file.objects,
             inc,
             container_id: &container_id,
             image,
@@ -213,6 +217,7 @@ impl Machine {
                     process,
                     started: Some(started),
                     failure: None,
+                    restart_count: None,
                 });
                 self.record(Fact::Created { c, inc, pid, inode, container_id });
             }
@@ -268,11 +273,7 @@ impl Machine {
     }
 
     pub(super) fn start(&mut self, c: usize, inc: u32, restart_count: u32) {
-        let log = self
-            .layout
-            .pod_logs(&self.pod.namespace, &self.pod.name, &self.pod.uid)
-            .join(&self.pod.containers[c].name)
-            .join(format!("{restart_count}.log"));
+        let log = self.log_dir(c).join(format!("{restart_count}.log"));
         self.open_log(c, &log);
         self.record(Fact::Starting { c, inc });
         let machine = machine_dir(&self.dir);
@@ -280,6 +281,7 @@ impl Machine {
         let Some(found) = self.living.iter_mut().find(|i| i.c == c && i.inc == inc) else {
             return;
         };
+        found.restart_count = Some(restart_count);
         if let Some(pipe) = &found.started {
             let token = EventData::new_u64(tokens::started(found.process.pid));
             if let Err(e) = epoll::add(epoll, pipe, token, EventFlags::IN) {
@@ -365,6 +367,8 @@ impl Machine {
             runtime::rootfs::remove(&self.dir.scratch(name, inc), &self.dir.rootfs(name, inc))
                 .map_err(|e| runtime::chain(&e)),
         );
+        runtime::sub_path::remove(&self.dir.sub_paths(name, inc));
+        let _ = std::fs::remove_file(self.dir.termination(name, inc));
         let _ = std::fs::remove_dir_all(self.dir.bundle(name, inc));
         let id = self
             .state

@@ -31,6 +31,7 @@ pub fn compile(file: &PodFile) -> plan::Pod {
             pull: pull_when(file, index),
             startup: c.startup_probe.as_ref().map(probe),
             standby: standby.contains(&c.name.as_str()),
+            at_start: file.at_start.contains(&index),
         })
         .collect();
     plan::Pod {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bundles::layout::Layout;
+use bundles::objects::Objects;
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,9 @@ fn start_ticks(pid: i32) -> Option<u64> {
 pub struct PodFile {
     /// The pod, with uid and with defaults applied.
     pub pod: Pod,
+    /// The ConfigMaps and Secrets that it refers to.
+    #[serde(default)]
+    pub objects: Objects,
     /// `--root`.
     pub root: PathBuf,
     /// `--state`.
@@ -72,6 +76,9 @@ pub struct PodFile {
     /// written and not defaulted.
     #[serde(default)]
     pub always_written: Vec<usize>,
+    /// Indexes of the containers whose mounts depend on what the containers before them write.
+    #[serde(default)]
+    pub at_start: Vec<usize>,
     /// The `podshim run` that made it.
     pub owner: Owner,
 }

@@ -22,6 +22,7 @@ mod clients;
 pub mod compile;
 pub mod file;
 mod image;
+mod last_words;
 mod machine;
 mod output;
 mod probes;

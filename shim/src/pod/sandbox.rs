@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bundles::capability::CapSet;
+use bundles::downward::Downward;
 use bundles::host::Host;
 use bundles::layout::Layout;
+use bundles::payload::{self, Payload, SetUpFailed};
 use bundles::security::{self, Seccomp};
 use bundles::{resources, volume};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -81,13 +83,24 @@ impl Machine {
             Err(e) => {
                 let again = may_pass(&e);
                 self.undo_sandbox();
-                self.record(Fact::SandboxFailed { message: format!("{e:#}"), again });
+                let reason =
+                    if is_of_a_volume(&e) { "FailedMount" } else { "FailedCreatePodSandBox" };
+                self.record(Fact::SandboxFailed {
+                    reason: reason.into(),
+                    message: crate::cli::one_line(&e),
+                    again,
+                });
             }
         }
     }
 
     fn try_make_sandbox(&mut self) -> anyhow::Result<()> {
         let spec = self.file.pod.spec.clone().unwrap_or_default();
+        // What can be missing is asked for first: until it is there, nothing is made.
+        let payloads = self.payloads(&spec)?;
+        for host_path in volume::host_paths(&spec) {
+            runtime::volume::check_host_path(&host_path)?;
+        }
         let values = resources::pod_resources(&spec, &self.host)?;
         self.cgroups.make_pod(&self.pod_cgroup, &values)?;
         self.sandbox = Some(runtime::sandbox::make(&self.dir, &self.wanted)?);
@@ -95,8 +108,17 @@ impl Machine {
         for empty_dir in volume::empty_dirs(&spec, &self.host)? {
             runtime::volume::make_empty_dir(&self.dir, &empty_dir)?;
         }
+        for payload in &payloads {
+            runtime::payload::make(&self.dir, payload, runtime::clock::now().wall)?;
+        }
         self.write_shared_files()?;
         self.open_pump()
+    }
+
+    fn payloads(&self, spec: &PodSpec) -> Result<Vec<Payload>, SetUpFailed> {
+        let (pod, host, pod_ips) = (&self.file.pod, &self.host, self.pod_ips());
+        let downward = Downward { pod, spec, host, pod_ips: &pod_ips };
+        payload::payloads(&downward, &self.file.objects, volume::fs_group(spec))
     }
 
     fn write_shared_files(&self) -> anyhow::Result<()> {
@@ -172,9 +194,17 @@ pub fn stream_token(token: runtime::log::Token) -> u64 {
     tokens::stream(u32::try_from(token.container * 2).unwrap_or(u32::MAX - 1) + second)
 }
 
-/// Whether the same attempt may succeed later: a resource that was short and not a thing that is
-/// wrong.
+fn is_of_a_volume(error: &anyhow::Error) -> bool {
+    error.is::<SetUpFailed>() || error.is::<runtime::volume::VolumeError>()
+}
+
+/// Whether the same attempt may succeed later: a resource that was short, or a path of the host that
+/// somebody else may make, and not a thing that is wrong.
 fn may_pass(error: &anyhow::Error) -> bool {
+    use runtime::volume::VolumeError;
+    if matches!(error.downcast_ref(), Some(VolumeError::HostPath { .. })) {
+        return true;
+    }
     use nix::errno::Errno::{EAGAIN, EBUSY, EDQUOT, EMFILE, ENFILE, ENOMEM, ENOSPC};
     error
         .chain()

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use bundles::manifest::Object;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::Container;
+
+use crate::pod::compile::containers;
 
 /// Present where systemd is PID 1: `sd_booted(3)`.
 const SYSTEMD: &str = "/run/systemd/system";
@@ -17,19 +19,7 @@ pub fn cpu(objects: &[Object]) -> Option<&'static str> {
 }
 
 fn asks_for_cpu(objects: &[Object]) -> bool {
-    objects.iter().filter_map(spec).flat_map(containers).any(has_cpu)
-}
-
-fn spec(object: &Object) -> Option<&PodSpec> {
-    match object {
-        Object::Pod(pod) => pod.spec.as_ref(),
-        Object::Job(job) => job.spec.as_ref()?.template.spec.as_ref(),
-        Object::Deployment(deployment) => deployment.spec.template.spec.as_ref(),
-    }
-}
-
-fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
-    spec.init_containers.iter().flatten().chain(&spec.containers)
+    objects.iter().filter_map(Object::pod_spec).flat_map(containers).any(has_cpu)
 }
 
 fn has_cpu(container: &Container) -> bool {

@@ -38,19 +38,21 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
     if !report.is_ok(args.strict) {
         return Ok(CANNOT);
     }
-    if report.objects.is_empty() {
-        anyhow::bail!("the manifests hold no object");
+    let (objects, read): (Vec<Object>, Vec<Object>) =
+        report.objects.into_iter().partition(Object::is_run);
+    if objects.is_empty() {
+        anyhow::bail!("the manifests hold nothing to run: add a Pod, a Deployment or a Job");
     }
     // One thread: shims are started from here, and nothing here is slow.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let printer = Printer::new(args.quiet, args.output == Some(RunOutput::Json));
-        let spawner = Spawner::new(layout, args.pull)?;
-        if let Some(note) = host_notes::cpu(&report.objects) {
+        let spawner = Spawner::new(layout, args.pull, read)?;
+        if let Some(note) = host_notes::cpu(&objects) {
             printer.warn(note);
         }
         let (pods, messages) = Pods::new()?;
-        let several = report.objects.len() > 1 || report.objects.iter().any(many_pods);
+        let several = objects.len() > 1 || objects.iter().any(many_pods);
         let mut session = Session {
             spawner,
             pods,
@@ -60,7 +62,7 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
             workloads: Vec::new(),
             ending: None,
         };
-        let code = session.run(report.objects).await;
+        let code = session.run(objects).await;
         session.finish();
         code
     })
@@ -69,7 +71,7 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
 /// Whether an object has more than one pod at a time: then lines name the pod too.
 fn many_pods(object: &Object) -> bool {
     match object {
-        Object::Pod(_) => false,
+        Object::Pod(_) | Object::ConfigMap(_) | Object::Secret(_) => false,
         Object::Deployment(d) => d.spec.replicas.unwrap_or(1) > 1,
         Object::Job(j) => j.spec.as_ref().and_then(|s| s.parallelism).unwrap_or(1) > 1,
     }
@@ -148,6 +150,8 @@ impl Session {
                 self.prepare(&mut job.metadata)?;
                 Controller::job(self.spawner.layout(), *job, now)?
             }
+            // They are the spawner's, which gives them to the pods that name them.
+            Object::ConfigMap(_) | Object::Secret(_) => return Ok(()),
             Object::Deployment(mut deployment) => {
                 self.prepare(&mut deployment.metadata)?;
                 Controller::deployment(self.spawner.layout(), *deployment, now)?

@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
 use bundles::layout::Layout;
-use k8s_openapi::api::core::v1::Pod;
+use bundles::manifest::Object;
+use bundles::objects::Objects;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use runtime::state_dir::{self, make_dir};
 
@@ -21,6 +23,8 @@ pub struct Spawner {
     layout: Layout,
     pull: Option<PullOverride>,
     owner: Owner,
+    /// The ConfigMaps and Secrets of the manifests.
+    objects: Vec<Object>,
     /// Our own binary, sealed: every shim is executed from this one copy.
     binary: OwnedFd,
 }
@@ -41,10 +45,14 @@ pub struct Spawned {
 
 impl Spawner {
     /// Seals the binary.
-    pub fn new(layout: Layout, pull: Option<PullOverride>) -> anyhow::Result<Spawner> {
+    pub fn new(
+        layout: Layout,
+        pull: Option<PullOverride>,
+        objects: Vec<Object>,
+    ) -> anyhow::Result<Spawner> {
         let binary = runtime::seal::own_binary()
             .context("cannot make a sealed copy of podshim (is vm.memfd_noexec 2?)")?;
-        Ok(Spawner { layout, pull, owner: Owner::this()?, binary })
+        Ok(Spawner { layout, pull, owner: Owner::this()?, objects, binary })
     }
 
     /// The directories of this instance.
@@ -88,18 +96,24 @@ impl Spawner {
 
     fn pod_file(&self, pod: Pod) -> PodFile {
         let spec = pod.spec.clone().unwrap_or_default();
-        let always_written = containers(&spec)
-            .enumerate()
-            .filter(|(_, c)| c.image_pull_policy.as_deref() == Some("Always"))
-            .map(|(index, _)| index)
-            .collect();
+        let indexes = |which: &dyn Fn(&Container) -> bool| -> Vec<usize> {
+            containers(&spec)
+                .enumerate()
+                .filter(|(_, c)| which(c))
+                .map(|(index, _)| index)
+                .collect()
+        };
+        let always_written = indexes(&|c| c.image_pull_policy.as_deref() == Some("Always"));
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         PodFile {
+            objects: Objects::of_namespace(&self.objects, namespace).of_pod(&spec),
             pod,
             root: self.layout.root.clone(),
             state: self.layout.state.clone(),
             logs: self.layout.logs.clone(),
             pull: self.pull,
             always_written,
+            at_start: indexes(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),
             owner: self.owner.clone(),
         }
     }

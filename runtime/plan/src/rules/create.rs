@@ -2,19 +2,20 @@
 //!
 //! Only *starts* are ordered (KEP-753); a container that exists and waits costs memory, not meaning.
 //! So everything that is to run is created as soon as sandbox and image are there, also what must
-//! sit out a back-off, and starting it is then one write. A standby container has a spare even while
-//! it runs. Dead incarnations are removed after everything that somebody waits for.
+//! sit out a back-off, and starting it is then one write. (The exception is what looks into a volume
+//! as it is created: that must find there what an init container wrote.) A standby container has a
+//! spare even while it runs. Dead incarnations are removed after everything that somebody waits for.
 
 use crate::fact::{Action, Subject};
 use crate::model::Kind;
 use crate::plan::Draft;
-use crate::rules::{image, restart};
+use crate::rules::{image, init, restart};
 use crate::state::{Life, SandboxPhase};
 
 /// Whether container `c` needs a new incarnation, as far as its own life goes.
 pub(crate) fn is_due(draft: &Draft, c: usize) -> bool {
     let (container, record) = (&draft.pod.containers[c], &draft.state.records[c]);
-    let standby = container.standby && container.kind != Kind::Init;
+    let standby = container.standby && container.kind != Kind::Init && !container.at_start;
     record.spare().is_none()
         && match record.running() {
             Some(_) => standby,
@@ -27,7 +28,8 @@ pub(crate) fn ahead(draft: &mut Draft) {
     for (c, container, record) in draft.containers() {
         let subject = Subject::Container(c);
         if is_due(draft, c) {
-            if image::is_usable(container, record) {
+            let too_early = container.at_start && !init::may_start(draft, c);
+            if image::is_usable(container, record) && !too_early {
                 create(draft, c);
             }
         } else if let Some(spare) = record.spare() {

@@ -28,6 +28,13 @@ pub(crate) fn start_in_order(draft: &mut Draft) {
     }
 }
 
+/// Whether nothing before container `c` holds it back, and no back-off does.
+pub(crate) fn may_start(draft: &Draft, c: usize) -> bool {
+    let mut before = draft.containers().take(c);
+    let waits = backoff::delay(&draft.state.records[c]).is_some_and(|d| d.until > draft.now);
+    !waits && !before.any(|(_, container, record)| holds_back(container, record))
+}
+
 fn holds_back(container: &Container, record: &Record) -> bool {
     match container.kind {
         Kind::Init => !record.completed,
