@@ -23,6 +23,7 @@ pub mod resources;
 mod schema;
 pub mod security;
 mod supported;
+pub mod sysctl;
 pub mod user;
 mod validate;
 pub mod volume;

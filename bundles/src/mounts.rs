@@ -15,6 +15,7 @@ use crate::expand::expand;
 use crate::layout::PodDir;
 use crate::oci::CgroupVersion;
 use crate::payload;
+use crate::security;
 use crate::volume::{self, EMPTY_DIR};
 
 /// Why a container's mounts cannot be made.
@@ -118,7 +119,7 @@ pub fn mounts(
 ) -> Result<Mounts, MountError> {
     let mut sub_paths = Vec::new();
     let volumes = volumes(spec, container, env, place, &mut sub_paths)?;
-    let mut list = kernel(spec, place.dir, place.cgroup);
+    let mut list = kernel(spec, container, place);
     list.extend(shared_files(container, place.dir));
     list.extend(termination(container, place)?);
     list.retain(|mount| !volumes.iter().any(|volume| covers(volume, mount)));
@@ -134,7 +135,9 @@ fn covers(volume: &Mount, default: &Mount) -> bool {
     volume == default || (volume == Path::new("/dev") && default.starts_with("/dev"))
 }
 
-fn kernel(spec: &PodSpec, dir: &PodDir, cgroup: CgroupVersion) -> Vec<Mount> {
+fn kernel(spec: &PodSpec, container: &Container, place: Place<'_>) -> Vec<Mount> {
+    let Place { dir, cgroup, .. } = place;
+    let access = if security::is_privileged(container) { "rw" } else { "ro" };
     let pts = "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5";
     let dev = "nosuid,strictatime,mode=755,size=65536k";
     let host_shm = spec.host_ipc == Some(true);
@@ -145,13 +148,13 @@ fn kernel(spec: &PodSpec, dir: &PodDir, cgroup: CgroupVersion) -> Vec<Mount> {
         mount("/dev/pts", "devpts", "devpts", pts),
         mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
         // With the host's network too: without a user namespace the kernel allows it.
-        mount("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"),
+        mount("/sys", "sysfs", "sysfs", &format!("nosuid,noexec,nodev,{access}")),
         mount("/dev/shm", "bind", &shm, "rbind,rprivate,rw,nosuid,noexec,nodev"),
     ];
     if cgroup == CgroupVersion::V2 {
         // Not on v1, where a mount of a hierarchy could be written to.
-        let options = "nosuid,noexec,nodev,relatime,ro";
-        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", options));
+        let options = format!("nosuid,noexec,nodev,relatime,{access}");
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
     }
     mounts
 }
@@ -401,6 +404,16 @@ mod tests {
         assert!(!paths(&mounts(CgroupVersion::V1)).contains(&"/sys/fs/cgroup"));
         let v2 = mounts(CgroupVersion::V2);
         assert!(options(at(&v2, "/sys/fs/cgroup")).ends_with(",ro"));
+    }
+
+    #[test]
+    fn only_a_privileged_container_may_write_to_the_kernels_file_systems() {
+        for (context, access) in [("", ",ro"), ("securityContext: {privileged: true}", ",rw")] {
+            let mounts = list("", context, CgroupVersion::V2).expect("plain mounts");
+            for path in ["/sys", "/sys/fs/cgroup"] {
+                assert!(options(at(&mounts, path)).ends_with(access), "{path} {context}");
+            }
+        }
     }
 
     #[test]

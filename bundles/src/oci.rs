@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use oci_spec::runtime::{
-    Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, PosixRlimit, PosixRlimitBuilder,
-    PosixRlimitType, Process, Root, Spec, User,
+    Linux, LinuxCapabilities, LinuxDevice, LinuxNamespace, LinuxNamespaceType, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,8 @@ pub struct ContainerInput<'a> {
     pub cgroup_path: &'a str,
     /// Which kind of cgroup.
     pub cgroup: CgroupVersion,
+    /// The host's devices, for a privileged container.
+    pub devices: &'a [LinuxDevice],
     /// The machine.
     pub host: &'a Host,
     /// The pod's addresses; empty if it has none.
@@ -405,6 +407,9 @@ fn linux(input: &ContainerInput<'_>, security: &Security) -> Result<Linux, Confi
         .set_masked_paths(Some(security.masked_paths.clone()))
         .set_readonly_paths(Some(security.readonly_paths.clone()))
         .set_seccomp(None);
+    if security.privileged {
+        linux.set_devices(Some(input.devices.to_vec()));
+    }
     Ok(linux)
 }
 

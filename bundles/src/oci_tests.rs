@@ -47,6 +47,7 @@ fn of(pod: &Pod, cgroup: CgroupVersion) -> ContainerSpec {
         },
         cgroup_path: "/podshim/besteffort/pod0b0e8d4c/main-0",
         cgroup,
+        devices: &devices(),
         host: &host(),
         pod_ips: &[],
         passwd: Some(PASSWD),
@@ -92,11 +93,31 @@ spec: {hostNetwork: true, containers: [{name: main, image: x}]}
 ")
 }
 
-fn all() -> [(&'static str, Pod); 3] {
+fn privileged_pod() -> Pod {
+    pod("
+metadata: {name: p, namespace: default, uid: 0b0e8d4c}
+spec: {containers: [{name: main, image: x, securityContext: {privileged: true}}]}
+")
+}
+
+fn devices() -> Vec<LinuxDevice> {
+    let device = oci_spec::runtime::LinuxDeviceBuilder::default()
+        .path("/dev/sda")
+        .typ(oci_spec::runtime::LinuxDeviceType::B)
+        .major(8)
+        .minor(0)
+        .file_mode(0o660u32)
+        .uid(0u32)
+        .gid(6u32);
+    vec![device.build().unwrap()]
+}
+
+fn all() -> [(&'static str, Pod); 4] {
     [
         ("default", default_pod()),
         ("restricted", restricted_pod()),
         ("host_network", host_network_pod()),
+        ("privileged", privileged_pod()),
     ]
 }
 
@@ -121,7 +142,8 @@ fn whoever_creates_a_container_is_given_no_filter_and_no_limits_to_set() {
         let bounding: Vec<String> =
             held.bounding().iter().flatten().map(|c| format!("{c:?}")).collect();
         assert!(bounding.iter().any(|c| c.to_uppercase().contains("ADMIN")), "{bounding:?}");
-        assert!(!made.process.capabilities.contains(CapSet::SYS_ADMIN));
+        let privileged = made.spec.linux().as_ref().is_some_and(|l| l.devices().is_some());
+        assert_eq!(made.process.capabilities.contains(CapSet::SYS_ADMIN), privileged);
     }
 }
 

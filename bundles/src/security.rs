@@ -81,6 +81,8 @@ pub struct Security {
     pub withheld: CapSet,
     /// Whether executing a file can never give more privileges.
     pub no_new_privs: bool,
+    /// Whether it has all devices, and kernel interfaces that it may write to.
+    pub privileged: bool,
     /// The system call filter.
     pub seccomp: Seccomp,
     /// Paths that are covered.
@@ -100,16 +102,35 @@ pub fn resolve(
 ) -> Result<Security, SecurityError> {
     refuse_unsupported(spec, container)?;
     let own = container.security_context.as_ref();
+    if is_privileged(container) {
+        return Ok(Security {
+            // All that there is to give.
+            capabilities: host.capabilities,
+            withheld: CapSet::EMPTY,
+            no_new_privs: false,
+            privileged: true,
+            seccomp: Seccomp::Unconfined,
+            masked_paths: Vec::new(),
+            readonly_paths: Vec::new(),
+        });
+    }
     let (capabilities, withheld) = capabilities(container, host)?;
     let masked = MASKED_PATHS.iter().map(ToString::to_string);
     Ok(Security {
         capabilities,
         withheld,
+        privileged: false,
         no_new_privs: own.and_then(|c| c.allow_privilege_escalation) == Some(false),
         seccomp: seccomp(spec, container)?,
         masked_paths: masked.chain(host.thermal_throttle_paths.iter().cloned()).collect(),
         readonly_paths: READONLY_PATHS.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// `securityContext.privileged`.
+#[must_use]
+pub fn is_privileged(container: &Container) -> bool {
+    container.security_context.as_ref().and_then(|c| c.privileged) == Some(true)
 }
 
 /// The order is containerd's: `ALL` in `add`, `ALL` in `drop`, then the names in `add`, then those
@@ -161,9 +182,6 @@ fn seccomp(spec: &PodSpec, container: &Container) -> Result<Seccomp, SecurityErr
 
 fn refuse_unsupported(spec: &PodSpec, container: &Container) -> Result<(), SecurityError> {
     let own = container.security_context.as_ref();
-    if own.and_then(|c| c.privileged) == Some(true) {
-        return Err(unsupported("securityContext.privileged", "true"));
-    }
     if spec.host_users == Some(false) {
         return Err(unsupported("hostUsers", "false"));
     }
@@ -247,6 +265,17 @@ mod tests {
     }
 
     #[test]
+    fn a_privileged_container_has_everything_that_podshim_has_and_nothing_hidden() {
+        let host = fixture::host();
+        let security = resolved("", "privileged: true, capabilities: {drop: [ALL]}");
+        let security = security.expect("privileged");
+        assert_eq!(security.capabilities, host.capabilities);
+        assert_eq!(security.seccomp, Seccomp::Unconfined);
+        assert!(security.masked_paths.is_empty() && security.readonly_paths.is_empty());
+        assert!(security.privileged && !security.no_new_privs);
+    }
+
+    #[test]
     fn escalation_is_forbidden_only_when_the_spec_says_so() {
         for (context, expected) in [
             ("", false),
@@ -276,7 +305,6 @@ mod tests {
     #[test]
     fn what_would_narrow_and_is_not_built_is_refused() {
         for (pod, container) in [
-            ("", "privileged: true"),
             ("hostUsers: false", ""),
             ("", "procMount: Unmasked"),
             ("", "seccompProfile: {type: Localhost, localhostProfile: x.json}"),

@@ -268,6 +268,46 @@ pub fn resolv_conf(spec: &PodSpec, host_file: &str) -> Result<ResolvConf, Volume
     Ok(lines.write())
 }
 
+/// The host's resolver file as pods can use it, and what there is to say about it.
+///
+/// A resolver on a loopback address (systemd-resolved's 127.0.0.53, dnsmasq) answers on the host and
+/// not in a pod's own network: then systemd-resolved's list of upstream servers is used, and if there
+/// is none, it is said. `upstream` is that file's content.
+#[must_use]
+pub fn host_resolver(spec: &PodSpec, host_file: &str, upstream: Option<&str>) -> ResolvConf {
+    let of = |file: &str| {
+        let mut lines = Lines::default();
+        lines.read(file);
+        lines.nameservers
+    };
+    let is_loopback = |server: &String| {
+        // An IPv6 address may have a zone behind a percent sign.
+        let address = server.split('%').next().unwrap_or_default();
+        address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let servers = of(host_file);
+    let as_it_is = ResolvConf { text: host_file.into(), warnings: Vec::new() };
+    let alone = spec.dns_policy.as_deref() == Some("None");
+    // Without any server the resolver asks a local one as well (resolv.conf(5)).
+    let useless = servers.iter().all(is_loopback);
+    if spec.host_network == Some(true) || alone || !useless {
+        return as_it_is;
+    }
+    match upstream {
+        Some(text) if !of(text).iter().all(is_loopback) => {
+            ResolvConf { text: text.into(), warnings: Vec::new() }
+        }
+        _ => ResolvConf {
+            warnings: vec![format!(
+                "the host's /etc/resolv.conf names no server that a pod can reach ({}); set \
+                 dnsPolicy: None and dnsConfig.nameservers, or hostNetwork: true",
+                if servers.is_empty() { "none at all".into() } else { servers.join(" ") }
+            )],
+            ..as_it_is
+        },
+    }
+}
+
 fn word<'a>(field: &'static str, text: &'a str) -> Result<&'a str, VolumeError> {
     if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(VolumeError::Dns { field, text: text.into() });

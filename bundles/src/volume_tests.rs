@@ -52,3 +52,23 @@ fn the_hosts_resolver_is_handed_on() {
     let text = "nameserver 192.0.2.53\nsearch example.org\n";
     assert_eq!(resolv_conf(&spec_of(&plain), text).unwrap().text, text);
 }
+
+#[test]
+fn a_resolver_that_only_the_host_can_ask_is_passed_by() {
+    let local = "nameserver 127.0.0.53\nsearch lan\n";
+    let upstream = "nameserver 192.0.2.53\n";
+    let of = |spec: &str, host: &str, upstream: Option<&str>| {
+        let pod = pod(&format!("spec: {{{spec}}}"));
+        let made = host_resolver(pod.spec.as_ref().expect("a spec"), host, upstream);
+        (made.text, made.warnings.len())
+    };
+    let plain = |text: &str| (text.to_owned(), 0);
+    assert_eq!(of("", local, Some(upstream)), plain(upstream));
+    assert_eq!(of("", upstream, Some(local)), plain(upstream));
+    assert_eq!(of("", "nameserver ::1%lo\nnameserver 192.0.2.9\n", None).1, 0);
+    assert_eq!(of("hostNetwork: true", local, Some(upstream)), plain(local));
+    assert_eq!(of("dnsPolicy: None", local, Some(upstream)), plain(local));
+    assert_eq!(of("", local, None), (local.to_owned(), 1));
+    assert_eq!(of("", local, Some("nameserver ::1\n")), (local.to_owned(), 1));
+    assert_eq!(of("", "", None), (String::new(), 1));
+}

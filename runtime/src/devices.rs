@@ -3,13 +3,15 @@
 //! On cgroup v2 there is no file for this; a BPF program attached to the container's cgroup is
 //! asked for each open and mknod of a device (`Documentation/admin-guide/cgroup-v2.rst`, "Device
 //! controller"). On v1 the same rules are lines for `devices.allow`, which `crate::cgroup` writes.
-//! This module does not make device nodes and does not know which ones a pod asks for.
+//! This module makes no device nodes; it knows those of the host.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 
 use crate::sys::bpf::{self, Instruction};
 
@@ -92,6 +94,52 @@ pub const DEFAULT: &[DeviceRule] = &[
     char_device(5, Some(2)), // /dev/ptmx
     char_device(136, None),  // /dev/pts/*
 ];
+
+/// The device nodes of the host's `/dev`, for privileged containers: as containerd finds them, without
+/// what every container has of its own (pts, shm, mqueue, console).
+///
+/// # Errors
+/// Those of reading `/dev`; what vanishes meanwhile is left out.
+pub fn of_host() -> io::Result<Vec<LinuxDevice>> {
+    let mut found = Vec::new();
+    collect(Path::new("/dev"), &mut found)?;
+    Ok(found)
+}
+
+fn collect(dir: &Path, found: &mut Vec<LinuxDevice>) -> io::Result<()> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    const SKIPPED: [&str; 8] =
+        ["pts", "shm", "fd", "mqueue", "console", ".lxc", ".lxd-mounts", ".udev"];
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if SKIPPED.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        // Not through links: what they lead to is found by itself, or is none of /dev.
+        let Ok(metadata) = entry.metadata() else { continue };
+        let kind = match metadata.file_type() {
+            kind if kind.is_dir() => {
+                // A directory that vanishes or cannot be read is left out.
+                let _ = collect(&entry.path(), found);
+                continue;
+            }
+            kind if kind.is_block_device() => LinuxDeviceType::B,
+            kind if kind.is_char_device() => LinuxDeviceType::C,
+            _ => continue,
+        };
+        let number = metadata.rdev();
+        let device = LinuxDeviceBuilder::default()
+            .path(entry.path())
+            .typ(kind)
+            .major(i64::from(rustix::fs::major(number)))
+            .minor(i64::from(rustix::fs::minor(number)))
+            .file_mode(metadata.mode() & 0o7777)
+            .uid(metadata.uid())
+            .gid(metadata.gid());
+        found.extend(device.build().ok());
+    }
+    Ok(())
+}
 
 /// The form of `devices.allow` (cgroup v1, `Documentation/admin-guide/cgroup-v1/devices.rst`).
 impl fmt::Display for DeviceRule {

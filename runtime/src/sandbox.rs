@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bundles::layout::PodDir;
+use bundles::sysctl::Sysctl;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
@@ -54,6 +55,17 @@ pub enum SandboxError {
         #[source]
         source: io::Error,
     },
+    /// A kernel parameter cannot be set.
+    #[error("cannot set the kernel parameter {file} of the pod to {value:?}")]
+    Sysctl {
+        /// The file below `/proc/sys`.
+        file: String,
+        /// What was written.
+        value: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// `lo` stays down.
     #[error("cannot bring up the loopback interface of the pod")]
     Loopback(#[source] io::Error),
@@ -89,6 +101,8 @@ pub struct Wanted {
     pub host_network: bool,
     /// The hostname of the pod's own UTS namespace.
     pub hostname: String,
+    /// Kernel parameters of its own network and IPC namespaces.
+    pub sysctls: Vec<Sysctl>,
 }
 
 impl Wanted {
@@ -211,6 +225,13 @@ fn make_other_namespaces(dir: &PodDir, wanted: &Wanted) -> Result<()> {
         loopback::up().map_err(SandboxError::Loopback)?;
         rustix::system::sethostname(wanted.hostname.as_bytes())
             .map_err(namespace("name", "the pod's UTS namespace"))?;
+    }
+    for sysctl in &wanted.sysctls {
+        // /proc/sys shows the namespaces of whoever opens its files.
+        fs::write(Path::new("/proc/sys").join(&sysctl.file), &sysctl.value).map_err(|source| {
+            let (file, value) = (sysctl.file.clone(), sysctl.value.clone());
+            SandboxError::Sysctl { file, value, source }
+        })?;
     }
     for (old, kind) in before {
         let target = dir.namespace(kind);

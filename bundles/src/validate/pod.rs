@@ -31,6 +31,23 @@ pub fn spec(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     if let Some(context) = &spec.security_context {
         security::pod(context, &path.field("securityContext"), errors);
     }
+    security::sysctls(spec, path, errors);
+    aliases(spec, path, errors);
+}
+
+/// `ValidateHostAliases`.
+fn aliases(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    for (i, alias) in spec.host_aliases.iter().flatten().enumerate() {
+        let path = path.field("hostAliases").index(i);
+        if alias.ip.parse::<IpAddr>().is_err() {
+            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            errors.invalid(path.field("ip"), &alias.ip, detail);
+        }
+        for (i, name) in alias.hostnames.iter().flatten().enumerate() {
+            let faults = names::dns_subdomain(name);
+            errors.name(path.field("hostnames").index(i), name, faults);
+        }
+    }
 }
 
 fn dns(spec: &PodSpec, path: &Path, errors: &mut Errors) {

@@ -1,9 +1,14 @@
 //! Security contexts of pods and containers.
 
-use k8s_openapi::api::core::v1::{Container, PodSecurityContext, SeccompProfile, SecurityContext};
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{
+    Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
+};
 
 use super::Errors;
 use crate::manifest::span::Path;
+use crate::sysctl;
 
 /// `validatePodSecurityContext`.
 pub fn pod(context: &PodSecurityContext, path: &Path, errors: &mut Errors) {
@@ -14,6 +19,42 @@ pub fn pod(context: &PodSecurityContext, path: &Path, errors: &mut Errors) {
         id(Some(*group), path.field("supplementalGroups").index(i), errors);
     }
     seccomp(context.seccomp_profile.as_ref(), path, errors);
+}
+
+/// `validateSysctls`, and that each is confined to a namespace that the pod has for itself.
+pub fn sysctls(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    let context = spec.security_context.as_ref();
+    let mut taken = BTreeSet::new();
+    for (i, asked) in context.and_then(|c| c.sysctls.as_ref()).into_iter().flatten().enumerate() {
+        let path = path.field("securityContext.sysctls").index(i).field("name");
+        let name = sysctl::normalized(&asked.name);
+        let is_part = |part: &str| {
+            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+            part.starts_with(inner)
+                && part.ends_with(inner)
+                && part.chars().all(|c| inner(c) || "-_/".contains(c))
+        };
+        if asked.name.is_empty() {
+            errors.required(path);
+        } else if asked.name.len() > 253 || !name.split('.').all(is_part) {
+            let detail = "must be the name of a kernel parameter, like net.ipv4.tcp_syncookies";
+            errors.invalid(path, &asked.name, detail);
+        } else if !taken.insert(name) {
+            errors.duplicate(path, &asked.name);
+        } else {
+            let detail = match sysctl::namespace(&asked.name) {
+                None => "it is the whole host's, and no pod can have its own",
+                Some(sysctl::Namespace::Net) if spec.host_network == Some(true) => {
+                    "it cannot be set with `hostNetwork: true`"
+                }
+                Some(sysctl::Namespace::Ipc) if spec.host_ipc == Some(true) => {
+                    "it cannot be set with `hostIPC: true`"
+                }
+                Some(_) => continue,
+            };
+            errors.forbidden(path, detail);
+        }
+    }
 }
 
 /// `ValidateSecurityContext`.

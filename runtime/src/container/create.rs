@@ -197,6 +197,12 @@ fn container_spec(
         .cgroups
         .oci_path(order.pod_cgroup, &order.cgroup())
         .map_err(|e| create_error("")(&e))?;
+    let devices = if bundles::security::is_privileged(order.container) {
+        crate::devices::of_host()
+            .map_err(|e| create_error("cannot list the host's devices: ")(&e))?
+    } else {
+        Vec::new()
+    };
     oci::spec(&ContainerInput {
         pod: order.pod,
         container: order.container,
@@ -216,6 +222,7 @@ fn container_spec(
             Version::V1 => oci::CgroupVersion::V1,
             Version::V2 => oci::CgroupVersion::V2,
         },
+        devices: &devices,
         host: order.host,
         pod_ips: order.pod_ips,
         passwd: passwd.as_deref(),

@@ -115,6 +115,9 @@ pub struct RunArgs {
     /// When to pull images, whatever the manifests say
     #[arg(long, value_enum)]
     pub pull: Option<PullOverride>,
+    /// Kernel parameters that pods may set besides the safe ones; NAME may end with `*`
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Only the containers' output
     #[arg(long, short)]
     pub quiet: bool,

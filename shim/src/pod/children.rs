@@ -133,8 +133,13 @@ impl Machine {
         let cgroup = cgroup_name(&container.name, inc);
         let values =
             bundles::resources::container_resources(container).map_err(|e| runtime::chain(&e))?;
+        let devices = if bundles::security::is_privileged(container) {
+            &[runtime::devices::EVERY_DEVICE]
+        } else {
+            runtime::devices::DEFAULT
+        };
         self.cgroups
-            .make_container(&self.pod_cgroup, &cgroup, &values, runtime::devices::DEFAULT)
+            .make_container(&self.pod_cgroup, &cgroup, &values, devices)
             .map_err(|e| runtime::chain(&e))?;
         let home =
             self.cgroups.make_creator(&self.pod_cgroup, &cgroup).map_err(|e| runtime::chain(&e))?;

@@ -11,7 +11,7 @@ use bundles::host::Host;
 use bundles::layout::Layout;
 use bundles::payload::{self, Payload, SetUpFailed};
 use bundles::security::{self, Seccomp};
-use bundles::{resources, volume};
+use bundles::{resources, sysctl, volume};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use plan::Fact;
 use runtime::cgroup::Members;
@@ -24,6 +24,9 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use super::compile::containers;
 use super::machine::Machine;
 use super::tokens;
+
+/// Where systemd-resolved names the servers that it asks itself (systemd-resolved.service(8)).
+const SYSTEMD_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
 /// A pod's control group: `podshim/<qos>/pod<uid>`.
 pub fn pod_cgroup(pod: &Pod) -> String {
@@ -41,8 +44,12 @@ pub fn host() -> anyhow::Result<Host> {
 
 /// Which namespaces the pod shares with the host.
 pub fn wanted(pod: &Pod, host: &Host) -> anyhow::Result<Wanted> {
-    let host_network = pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false);
-    Ok(Wanted { host_network, hostname: volume::names(pod, host)?.hostname })
+    let spec = pod.spec.as_ref();
+    Ok(Wanted {
+        host_network: spec.and_then(|s| s.host_network).unwrap_or(false),
+        hostname: volume::names(pod, host)?.hostname,
+        sysctls: spec.map(sysctl::of_pod).unwrap_or_default(),
+    })
 }
 
 /// Compiles the seccomp filter of every container, each different one once.
@@ -121,17 +128,27 @@ impl Machine {
         payload::payloads(&downward, &self.file.objects, volume::fs_group(spec))
     }
 
-    fn write_shared_files(&self) -> anyhow::Result<()> {
+    fn write_shared_files(&mut self) -> anyhow::Result<()> {
         let host_text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let pod = &self.file.pod;
         let spec = pod.spec.clone().unwrap_or_default();
         let names = volume::names(pod, &self.host)?;
+        let resolver = volume::host_resolver(
+            &spec,
+            &host_text("/etc/resolv.conf"),
+            fs::read_to_string(SYSTEMD_RESOLVED).ok().as_deref(),
+        );
         let hosts = volume::hosts_file(&spec, &names, &self.pod_ips(), &host_text("/etc/hosts"))?;
-        let resolver = volume::resolv_conf(&spec, &host_text("/etc/resolv.conf"))?;
+        let made = volume::resolv_conf(&spec, &resolver.text)?;
         for (name, text) in
-            [("hosts", hosts), ("resolv.conf", resolver.text), ("hostname", names.hostname_file())]
+            [("hosts", hosts), ("resolv.conf", made.text), ("hostname", names.hostname_file())]
         {
             runtime::volume::write_shared_file(&self.dir, name, &text)?;
+        }
+        for message in resolver.warnings.into_iter().chain(made.warnings) {
+            let reason = "DNSConfigForming".to_owned();
+            let event = plan::Event { warning: true, reason, message, container: None };
+            self.tell_event(runtime::clock::now(), &event);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bundles::layout::Layout;
 use bundles::manifest::{self, Object};
+use bundles::sysctl;
 use k8s_openapi::api::core::v1::Pod;
 use plan::Mono;
 use plan::workload::{Phase, WorkloadPod};
@@ -42,6 +43,15 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
         report.objects.into_iter().partition(Object::is_run);
     if objects.is_empty() {
         anyhow::bail!("the manifests hold nothing to run: add a Pod, a Deployment or a Job");
+    }
+    for spec in objects.iter().filter_map(Object::pod_spec) {
+        if let Some(name) = sysctl::forbidden(spec, &args.allowed_unsafe_sysctls).first() {
+            let flag = "--allowed-unsafe-sysctls";
+            anyhow::bail!(
+                "forbidden sysctl: {name:?} not allowlisted: it is not among those that are safe; \
+                 allow it with {flag}={name}"
+            );
+        }
     }
     // One thread: shims are started from here, and nothing here is slow.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
