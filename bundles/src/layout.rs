@@ -36,6 +36,12 @@ impl Layout {
         self.root.join("images")
     }
 
+    /// Seccomp profiles of the user's, as a kubelet has them below its root.
+    #[must_use]
+    pub fn seccomp(&self) -> PathBuf {
+        self.root.join("seccomp")
+    }
+
     /// One directory a living pod.
     #[must_use]
     pub fn pods(&self) -> PathBuf {

@@ -329,7 +329,7 @@ fn final_process(
         oom_score_adj: oom_score(pod_spec, container, host, clamped)?,
         capabilities: security.capabilities,
         no_new_privs: security.no_new_privs,
-        seccomp: security.seccomp,
+        seccomp: security.seccomp.clone(),
         umask: UMASK,
     })
 }

@@ -178,6 +178,32 @@ fn kernel_parameters_are_the_pods_own_and_only_the_safe_ones_are_free() {
 }
 
 #[test]
+fn a_profile_from_a_file_filters_and_a_missing_one_is_waited_for() {
+    let podshim = Instance::new();
+    let manifest = pod("  containers:
+  - name: main
+    image: alpine:latest
+    securityContext: {seccompProfile: {type: Localhost, localhostProfile: mine/no-mkdir.json}}
+    command: [sh, -c, 'mkdir /x || echo refused; grep Seccomp: /proc/self/status']
+");
+    let running = podshim.start(&manifest);
+    podshim.until("the profile is missed", |p| {
+        let waiting = &p["status"]["containerStatuses"][0]["state"]["waiting"];
+        waiting["message"].as_str().is_some_and(|m| m.contains("mine/no-mkdir.json"))
+    });
+    let dir = podshim.root().join("seccomp/mine");
+    fs::create_dir_all(&dir).unwrap();
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 122}]}"#;
+    fs::write(dir.join("no-mkdir.json"), profile).unwrap();
+    let (code, text) = running.wait();
+    assert_eq!(code, 0, "{text}");
+    for line in ["Disk quota exceeded", "main | refused", "main | Seccomp:\t2"] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+}
+
+#[test]
 fn names_and_resolvers_are_as_the_spec_says() {
     let podshim = Instance::new();
     let said = podshim.run(&pod("  hostname: web

@@ -461,11 +461,7 @@ pub const TABLE: &[Type] = &[
     Type { name: "io.k8s.api.core.v1.Capabilities", fields: &[acted("add"), acted("drop")] },
     Type {
         name: "io.k8s.api.core.v1.SeccompProfile",
-        fields: &[
-            refused("localhostProfile", "seccomp profiles are not read from files"),
-            refused("type", "seccomp profiles are not read from files")
-                .unless(&["RuntimeDefault", "Unconfined"]),
-        ],
+        fields: &[acted("localhostProfile"), acted("type")],
     },
     Type {
         name: "io.k8s.api.core.v1.AppArmorProfile",

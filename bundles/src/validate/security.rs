@@ -108,7 +108,13 @@ fn seccomp(profile: Option<&SeccompProfile>, path: &Path, errors: &mut Errors) {
             let detail = "must be set when seccomp type is Localhost";
             errors.required_because(path.field("localhostProfile"), detail);
         }
-        ("Localhost", Some(_)) => {}
+        ("Localhost", Some(file)) => {
+            let leaves = file.starts_with('/') || file.split('/').any(|part| part == "..");
+            if leaves {
+                let detail = "must be a relative path without '..'";
+                errors.invalid(path.field("localhostProfile"), file, detail);
+            }
+        }
         (_, Some(file)) => {
             let detail = "can only be set when seccomp type is Localhost";
             errors.invalid(path.field("localhostProfile"), file, detail);

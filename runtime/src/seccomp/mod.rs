@@ -6,9 +6,10 @@
 //! over the ranges makes about eight comparisons a call. It is compiled once a pod in a fraction of
 //! a millisecond and given to forked creators as it is; no library, no file.
 //!
-//! It does not read profiles from files, and it loads nothing by itself: [`load`] is called by the
+//! A profile of the user's is compiled the same way ([`profile`]). Nothing loads itself: [`load`] is called by the
 //! container's process right before its program.
 
+pub mod profile;
 mod program;
 mod table;
 

@@ -9,6 +9,19 @@ use libc::c_long;
 /// A system call: its name and number.
 pub(super) type Call = (&'static str, c_long);
 
+/// The number of a call by its name, if the target has it.
+pub(super) fn number(name: &str) -> Option<u32> {
+    const ELSEWHERE: &[Call] = &[
+        ("clone", libc::SYS_clone),
+        ("clone3", libc::SYS_clone3),
+        ("personality", libc::SYS_personality),
+        ("socket", libc::SYS_socket),
+    ];
+    let lists = [ALLOWED, ALLOWED_NEW, ALLOWED_HERE, BLOCKED, BLOCKED_HERE, ELSEWHERE];
+    let (_, number) = lists.into_iter().flatten().find(|(known, _)| *known == name)?;
+    u32::try_from(*number).ok()
+}
+
 /// Allowed whatever the arguments and capabilities are, on every target.
 pub(super) const ALLOWED: &[Call] = &[
     ("accept", libc::SYS_accept),

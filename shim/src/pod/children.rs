@@ -125,6 +125,7 @@ impl Machine {
     }
 
     fn try_create(&mut self, c: usize, inc: u32) -> Result<(), String> {
+        let filter = self.filter(c)?;
         let spec = self.file.pod.spec.as_ref().ok_or("the pod has no spec")?;
         let container =
             super::compile::containers(spec).nth(c).ok_or("the pod has no such container")?;
@@ -158,7 +159,7 @@ impl Machine {
             pod_ips: &self.pod_ips(),
             pod_cgroup: &self.pod_cgroup,
             own_namespaces: self.wanted.own(),
-            filter: self.filters[c].clone(),
+            filter,
             output: [
                 pump.fifo_path(c, runtime::log::Stream::Stdout),
                 pump.fifo_path(c, runtime::log::Stream::Stderr),

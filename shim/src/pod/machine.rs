@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use bundles::image::{Image, Store};
@@ -15,7 +14,6 @@ use runtime::cgroup::Cgroups;
 use runtime::clock;
 use runtime::journal::Journal;
 use runtime::log::Pump;
-use runtime::seccomp::Filter;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::time::{
@@ -58,8 +56,7 @@ pub struct Machine {
     pub(super) store: Store,
     /// The image of each container, once it is here.
     pub(super) images: Vec<Option<Image>>,
-    /// The compiled seccomp filter of each container; `None` inside if unconfined.
-    pub(super) filters: Vec<Option<Arc<Filter>>>,
+    pub(super) filters: Vec<super::sandbox::ContainerFilter>,
     pub(super) creating: Vec<Creating>,
     pub(super) living: Vec<Incarnation>,
     pub(super) probing: Vec<Probing>,
@@ -101,7 +98,7 @@ impl Machine {
         Ok(Machine {
             pod_cgroup: super::sandbox::pod_cgroup(&file.pod),
             wanted: super::sandbox::wanted(&file.pod, &host)?,
-            filters: super::sandbox::filters(&spec, &host),
+            filters: super::sandbox::filters(&spec, &host, &layout),
             host,
             state: State::new(&pod),
             images: vec![None; count],

@@ -58,6 +58,7 @@ impl Machine {
         kind: ProbeKind,
         timeout_s: u32,
     ) -> Result<(), String> {
+        let filter = self.filter(c)?;
         let args = self.probe_command(c).ok_or("the probe has no command")?;
         let living = self
             .living
@@ -75,7 +76,7 @@ impl Machine {
             init: &living.process,
             process_file: self.dir.bundle(container, inc).join("process.json"),
             args: &args,
-            filter: self.filters[c].clone(),
+            filter,
             home: &home,
         })
         .map_err(|e| format!("cannot fork: {e}"))?;

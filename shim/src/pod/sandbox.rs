@@ -1,7 +1,7 @@
 //! Making and removing what the pod's containers share: control group, namespaces, volumes, files.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -52,35 +52,69 @@ pub fn wanted(pod: &Pod, host: &Host) -> anyhow::Result<Wanted> {
     })
 }
 
-/// Compiles the seccomp filter of every container, each different one once.
-pub fn filters(spec: &PodSpec, host: &Host) -> Vec<Option<Arc<Filter>>> {
+/// The system call filter of a container.
+#[derive(Clone, Debug)]
+pub enum ContainerFilter {
+    /// None: it is unconfined.
+    None,
+    /// Compiled.
+    Ready(Arc<Filter>),
+    /// To be read from a file when the container is created.
+    File(PathBuf),
+    /// What was asked for cannot be resolved; its creation says why.
+    Unknown,
+}
+
+/// The seccomp filter of every container; of the default one each different one is compiled once.
+pub fn filters(spec: &PodSpec, host: &Host, layout: &Layout) -> Vec<ContainerFilter> {
     let mut known: Vec<(CapSet, Arc<Filter>)> = Vec::new();
     let mut filters = Vec::new();
     for container in containers(spec) {
-        // What cannot be resolved is reported when the container is created.
         let Ok(security) = security::resolve(spec, container, host) else {
-            filters.push(None);
+            filters.push(ContainerFilter::Unknown);
             continue;
         };
-        if security.seccomp == Seccomp::Unconfined {
-            filters.push(None);
-            continue;
-        }
-        let capabilities = security.capabilities;
-        let filter = match known.iter().find(|(held, _)| *held == capabilities) {
-            Some((_, filter)) => Arc::clone(filter),
-            None => {
-                let filter = Arc::new(runtime::seccomp::runtime_default(capabilities));
-                known.push((capabilities, Arc::clone(&filter)));
-                filter
+        filters.push(match security.seccomp {
+            Seccomp::Unconfined => ContainerFilter::None,
+            Seccomp::Localhost { file } => ContainerFilter::File(layout.seccomp().join(file)),
+            Seccomp::RuntimeDefault => {
+                let capabilities = security.capabilities;
+                let filter = match known.iter().find(|(held, _)| *held == capabilities) {
+                    Some((_, filter)) => Arc::clone(filter),
+                    None => {
+                        let filter = Arc::new(runtime::seccomp::runtime_default(capabilities));
+                        known.push((capabilities, Arc::clone(&filter)));
+                        filter
+                    }
+                };
+                ContainerFilter::Ready(filter)
             }
-        };
-        filters.push(Some(filter));
+        });
     }
     filters
 }
 
 impl Machine {
+    /// A container's compiled filter; `None` if it is unconfined. A profile in a file is read once,
+    /// so that all that runs in the pod's life has the same one.
+    pub(super) fn filter(&mut self, c: usize) -> Result<Option<Arc<Filter>>, String> {
+        match &self.filters[c] {
+            ContainerFilter::None => Ok(None),
+            ContainerFilter::Ready(filter) => Ok(Some(Arc::clone(filter))),
+            ContainerFilter::File(path) => {
+                let filter =
+                    runtime::seccomp::profile::load(path).map_err(|e| runtime::chain(&e))?;
+                let filter = Arc::new(filter);
+                self.filters[c] = ContainerFilter::Ready(Arc::clone(&filter));
+                Ok(Some(filter))
+            }
+            // Its creation will fail and say why; should it not, this is the narrowest there is.
+            ContainerFilter::Unknown => {
+                Ok(Some(Arc::new(runtime::seccomp::runtime_default(CapSet::EMPTY))))
+            }
+        }
+    }
+
     pub(super) fn make_sandbox(&mut self) {
         self.record(Fact::SandboxMaking);
         match self.try_make_sandbox() {
