@@ -1,4 +1,4 @@
-//! Runs one more program in a running container: exec probes now, hooks and `podshim exec` later.
+//! Runs one more program in a running container: exec probes and `podshim exec`.
 //!
 //! The program gets what the container's own process has: namespaces (through its pidfd), control
 //! group, user, groups, limits, oom score, environment, working directory, seccomp filter and
@@ -32,10 +32,28 @@ pub struct ExecOrder<'a> {
     pub process_file: PathBuf,
     /// The program and its arguments.
     pub args: &'a [String],
+    /// Its standard streams.
+    pub io: &'a ExecIo,
     /// The container's seccomp filter.
     pub filter: Option<Arc<Filter>>,
     /// The control groups that it enters.
     pub home: &'a ExecHome,
+}
+
+/// The standard streams of a program.
+#[derive(Debug)]
+pub enum ExecIo {
+    /// No input; output and errors together are for the shim to read.
+    Captured,
+    /// These: input, output, errors.
+    Given([OwnedFd; 3]),
+    /// A terminal of the container's own, which the program controls.
+    Terminal {
+        /// A unix socket on which the terminal's other side is sent to whoever looks at it.
+        channel: OwnedFd,
+        /// Lines and columns.
+        size: (u16, u16),
+    },
 }
 
 /// An exec under way.
@@ -45,8 +63,8 @@ pub struct Exec {
     pub helper: i32,
     /// Readable when the helper or the program has something to say: [`ExecMessage`]s, one a line.
     pub message: OwnedFd,
-    /// The program's standard output and error.
-    pub output: OwnedFd,
+    /// The program's standard output and error, if they are captured.
+    pub output: Option<OwnedFd>,
 }
 
 /// What the helper and the forked program report before the program runs.
@@ -66,13 +84,19 @@ pub enum ExecMessage {
 pub fn spawn(order: &ExecOrder<'_>) -> io::Result<Exec> {
     let flags = rustix::pipe::PipeFlags::CLOEXEC;
     let (message, message_end) = rustix::pipe::pipe_with(flags)?;
-    let (output, output_end) = rustix::pipe::pipe_with(flags)?;
-    rustix::io::ioctl_fionbio(&output, true)?;
     rustix::io::ioctl_fionbio(&message, true)?;
+    let (output, output_end) = match order.io {
+        ExecIo::Captured => {
+            let (output, end) = rustix::pipe::pipe_with(flags)?;
+            rustix::io::ioctl_fionbio(&output, true)?;
+            (Some(output), Some(end))
+        }
+        _ => (None, None),
+    };
     match fork()? {
         Fork::Parent(helper) => Ok(Exec { helper, message, output }),
         Fork::Child => {
-            if let Err(failure) = enter(order, &message_end, &output_end) {
+            if let Err(failure) = enter(order, &message_end, output_end.as_ref()) {
                 send(&message_end, &ExecMessage::Failed(failure));
             }
             exit_now(0)
@@ -111,16 +135,29 @@ fn step<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> StartFailure 
 
 /// In the helper: into the control groups and namespaces, then fork again, because a PID namespace
 /// is entered by one's children only.
-fn enter(order: &ExecOrder<'_>, message: &OwnedFd, output: &OwnedFd) -> Result<(), StartFailure> {
-    let pidfd = order.init.pidfd.as_raw_fd();
-    close_all_but(&[pidfd, message.as_raw_fd(), output.as_raw_fd()])
-        .map_err(step("close inherited descriptors"))?;
+fn enter(
+    order: &ExecOrder<'_>,
+    message: &OwnedFd,
+    captured: Option<&OwnedFd>,
+) -> Result<(), StartFailure> {
+    let mut kept = vec![order.init.pidfd.as_raw_fd(), message.as_raw_fd()];
+    kept.extend(captured.map(AsRawFd::as_raw_fd));
+    match order.io {
+        ExecIo::Captured => {}
+        ExecIo::Given(streams) => kept.extend(streams.iter().map(AsRawFd::as_raw_fd)),
+        ExecIo::Terminal { channel, .. } => kept.push(channel.as_raw_fd()),
+    }
+    close_all_but(&kept).map_err(step("close inherited descriptors"))?;
     reset_signals().map_err(step("reset signals"))?;
     let text = fs::read(&order.process_file).map_err(step("read the container's process"))?;
     let mut process: FinalProcess =
         serde_json::from_slice(&text).map_err(step("read the container's process"))?;
     process.argv = order.args.to_vec();
-    redirect(output).map_err(step("redirect its output"))?;
+    let is_terminal = matches!(order.io, ExecIo::Terminal { .. });
+    if is_terminal && !process.env.iter().any(|v| v.starts_with("TERM=")) {
+        process.env.push("TERM=xterm".into());
+    }
+    redirect(order.io, captured).map_err(step("redirect its streams"))?;
     fs::write("/proc/self/oom_score_adj", process.oom_score_adj.to_string())
         .map_err(step("set its oom score"))?;
     order.home.enter().map_err(step("enter the container's control group"))?;
@@ -137,7 +174,7 @@ fn enter(order: &ExecOrder<'_>, message: &OwnedFd, output: &OwnedFd) -> Result<(
             Ok(())
         }
         Fork::Child => {
-            let failure = match become_program(&process, order.filter.as_deref()) {
+            let failure = match become_program(&process, order) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -147,11 +184,49 @@ fn enter(order: &ExecOrder<'_>, message: &OwnedFd, output: &OwnedFd) -> Result<(
     }
 }
 
-fn redirect(output: &OwnedFd) -> io::Result<()> {
-    let null = File::open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(output)?;
-    rustix::stdio::dup2_stderr(output)?;
+/// What the host has to give; a terminal is the container's.
+fn redirect(io: &ExecIo, captured: Option<&OwnedFd>) -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let null = OwnedFd::from(null);
+    let [stdin, stdout, stderr] = match io {
+        ExecIo::Captured => {
+            let output = captured.unwrap_or(&null);
+            [&null, output, output]
+        }
+        ExecIo::Given([stdin, stdout, stderr]) => [stdin, stdout, stderr],
+        ExecIo::Terminal { .. } => [&null, &null, &null],
+    };
+    rustix::stdio::dup2_stdin(stdin)?;
+    rustix::stdio::dup2_stdout(stdout)?;
+    rustix::stdio::dup2_stderr(stderr)?;
+    Ok(())
+}
+
+/// In the container, as root still: makes a terminal of the container's own devpts, sends its other
+/// side out, and makes it this session's. The container may have put anything in place of its
+/// `/dev/ptmx`: no link is followed, and only a devpts will do.
+fn open_terminal(channel: &OwnedFd, size: (u16, u16), process: &FinalProcess) -> io::Result<()> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat2};
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+    const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let outer = openat2(CWD, "/dev/pts/ptmx", flags, Mode::empty(), how)?;
+    if u64::try_from(fstatfs(&outer)?.f_type) != Ok(DEVPTS_SUPER_MAGIC) {
+        return Err(io::Error::other("the container's /dev/pts is not a devpts"));
+    }
+    unlockpt(&outer)?;
+    let (rows, columns) = size;
+    let window =
+        rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&outer, window)?;
+    let inner = ioctl_tiocgptpeer(&outer, OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    std::os::unix::fs::fchown(&inner, Some(process.uid), None)?;
+    rustix::process::ioctl_tiocsctty(&inner)?;
+    crate::descriptors::send(channel.as_fd(), b"t", &[outer.as_fd()])?;
+    rustix::stdio::dup2_stdin(&inner)?;
+    rustix::stdio::dup2_stdout(&inner)?;
+    rustix::stdio::dup2_stderr(&inner)?;
     Ok(())
 }
 
@@ -159,9 +234,12 @@ fn redirect(output: &OwnedFd) -> io::Result<()> {
 /// container's own process.
 fn become_program(
     process: &FinalProcess,
-    filter: Option<&Filter>,
+    order: &ExecOrder<'_>,
 ) -> Result<std::convert::Infallible, StartFailure> {
     rustix::process::setsid().map_err(step("begin a session"))?;
+    if let ExecIo::Terminal { channel, size } = order.io {
+        open_terminal(channel, *size, process).map_err(step("open a terminal"))?;
+    }
     for limit in &process.rlimits {
         let value =
             rustix::process::Rlimit { current: Some(limit.soft), maximum: Some(limit.hard) };
@@ -183,7 +261,7 @@ fn become_program(
     nix::unistd::setresuid(uid, uid, uid).map_err(step("set its user"))?;
     let permitted = caps::read(None, CapSet::Permitted).map_err(step("read capabilities"))?;
     caps::set(None, CapSet::Effective, &permitted).map_err(step("set capabilities"))?;
-    executor::run(process, filter)
+    executor::run(process, order.filter.as_deref())
 }
 
 /// Open files are the only limit that podshim sets.

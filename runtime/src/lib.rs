@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod container;
+pub mod descriptors;
 pub mod devices;
 pub mod diagnostics;
 pub mod exec;

@@ -24,6 +24,17 @@ pub enum Request {
     },
     /// Kill every container of the pod at once. One [`Reply::Done`].
     Kill,
+    /// Run a program in a container. The request's first byte brings descriptors: standard input,
+    /// output and error; or, for a terminal, one socket on which its other side is sent back. One
+    /// [`Reply::Exited`] or [`Reply::Error`] when it is over. If the client goes, so does the program.
+    Exec {
+        /// The container's name.
+        container: String,
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// Lines and columns of the terminal that it is to have.
+        terminal: Option<(u16, u16)>,
+    },
     /// Restart one container. One [`Reply::Done`] or [`Reply::Error`].
     Restart {
         /// Its name.
@@ -47,6 +58,13 @@ pub enum Reply {
     Done,
     /// A request was refused.
     Error(String),
+    /// A program that was asked for has ended.
+    Exited {
+        /// Its exit code; 126 or 127 if it could not be executed or was not there.
+        code: i32,
+        /// Why it was not executed.
+        failure: Option<String>,
+    },
     /// The pod is over and nothing is left of it.
     Over {
         /// What `podshim run` of this pod exits with.

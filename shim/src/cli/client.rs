@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -93,6 +94,20 @@ impl Connection {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.stream.write_all(&line).context("cannot write to the pod's socket")
+    }
+
+    /// Sends a request with descriptors.
+    pub fn send_with(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        let sent = runtime::descriptors::send(self.stream.as_fd(), &line, fds)
+            .context("cannot write to the pod's socket")?;
+        self.stream.write_all(&line[sent..]).context("cannot write to the pod's socket")
+    }
+
+    /// The socket, to be waited for.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     /// The next reply; `None` when the shim has gone.

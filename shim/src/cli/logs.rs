@@ -9,8 +9,8 @@ use runtime::log::reader::{Follower, Line, Start};
 use serde_json::Value;
 
 use super::prune::names_in;
-use super::terminal::{Output, tell};
-use super::{Connection, LogsArgs, find_pod};
+use super::terminal::Output;
+use super::{Connection, LogsArgs, default_container, find_pod};
 
 /// Prints a container's log: of a living pod, or of one whose logs are still there.
 pub fn logs(layout: &Layout, args: &LogsArgs) -> anyhow::Result<i32> {
@@ -72,44 +72,21 @@ fn find(layout: &Layout, args: &LogsArgs) -> anyhow::Result<(PathBuf, Option<Val
     }
 }
 
+/// The container that is meant, also of a pod that is gone.
 fn container(
     args: &LogsArgs,
     object: Option<&Value>,
     logs: &std::path::Path,
 ) -> anyhow::Result<String> {
+    if let Some(object) = object {
+        return default_container(&args.pod, args.container.as_deref(), object);
+    }
     if let Some(name) = &args.container {
         return Ok(name.clone());
     }
-    let names = |pointer: &str| -> Vec<String> {
-        object
-            .and_then(|o| o.pointer(pointer))
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|c| c["name"].as_str().map(str::to_owned))
-            .collect()
-    };
-    let default = object
-        .and_then(|o| o.pointer("/metadata/annotations"))
-        .and_then(|a| a.get("kubectl.kubernetes.io/default-container"))
-        .and_then(Value::as_str);
-    if let Some(name) = default {
-        return Ok(name.to_owned());
-    }
-    let mains = match object {
-        Some(_) => names("/spec/containers"),
-        None => names_in(logs)?,
-    };
-    match mains.as_slice() {
+    match names_in(logs)?.as_slice() {
         [] => bail!("pod {} has no logs", args.pod),
         [one] => Ok(one.clone()),
-        [first, ..] if object.is_some() => {
-            let inits = names("/spec/initContainers");
-            let all: Vec<String> =
-                mains.iter().cloned().chain(inits.iter().map(|n| format!("{n} (init)"))).collect();
-            tell(&format!("Defaulted container {first:?} out of: {}\n", all.join(", ")));
-            Ok(first.clone())
-        }
         many => bail!(
             "a container name must be specified for pod {}, choose one of: [{}]",
             args.pod,

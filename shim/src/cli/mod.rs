@@ -9,16 +9,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::pod::file::PullOverride;
 
 mod check;
+mod choose;
 mod client;
 mod delete;
+mod exec;
 mod get;
 mod images;
 mod logs;
 mod prune;
+mod relay;
 mod restart;
 pub mod table;
 mod terminal;
 
+pub use choose::default_container;
 pub use client::{Connection, PodRef, find_pod, pods};
 pub use prune::names_in;
 pub use terminal::{colour_wanted, complain, printable, tell};
@@ -93,6 +97,8 @@ enum Command {
     Logs(LogsArgs),
     /// Delete a pod: its containers are stopped in order, within the grace period
     Delete(DeleteArgs),
+    /// Run a program in a container of a pod; its exit code is the command's
+    Exec(ExecArgs),
     /// Restart one container of a pod; the others do not notice
     Restart(RestartArgs),
     /// Take images from an archive (docker save, OCI; plain or gzip)
@@ -219,6 +225,28 @@ pub struct DeleteArgs {
     namespace: String,
 }
 
+/// `podshim exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The pod
+    pod: String,
+    /// Which container
+    #[arg(long, short)]
+    container: Option<String>,
+    /// Pass standard input on
+    #[arg(long, short = 'i')]
+    stdin: bool,
+    /// Give the program a terminal
+    #[arg(long, short)]
+    tty: bool,
+    /// The pod's namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+    /// The program and its arguments, after `--`
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
 /// `podshim restart`.
 #[derive(Debug, Args)]
 pub struct RestartArgs {
@@ -308,6 +336,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Get(args) => get::get(&layout, &args),
         Command::Logs(args) => logs::logs(&layout, &args),
         Command::Delete(args) => delete::delete(&layout, &args),
+        Command::Exec(args) => exec::exec(&layout, &args),
         Command::Restart(args) => restart::restart(&layout, &args),
         Command::Load(args) => images::load(&layout, &args),
         Command::Pull(args) => images::pull(&layout, &args),

@@ -70,7 +70,7 @@ impl Machine {
             while let Some(child) = reap() {
                 self.on_child(child);
             }
-            if self.creating.is_empty() && self.probing.is_empty() {
+            if self.creating.is_empty() && self.execs.is_empty() {
                 self.strays.clear();
             }
         }

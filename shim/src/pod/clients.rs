@@ -3,8 +3,8 @@
 //! Nobody can block the shim: sockets are non-blocking, and a client that does not read is dropped
 //! when too much waits for it. The owner is never dropped for that; what it misses it can ask for.
 
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use anyhow::Context;
@@ -25,6 +25,8 @@ struct Client {
     id: u32,
     stream: UnixStream,
     input: Vec<u8>,
+    /// What came with the request that is being read.
+    descriptors: Vec<OwnedFd>,
     output: Vec<u8>,
     watching: bool,
     owner: bool,
@@ -42,10 +44,12 @@ pub struct Clients {
 /// What a client's socket brought.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// Requests, or what is wrong with them.
-    pub requests: Vec<Result<Request, String>>,
+    /// Requests with the descriptors that came with them, or what is wrong with them.
+    pub requests: Vec<Result<(Request, Vec<OwnedFd>), String>>,
     /// The owner is gone.
     pub owner_gone: bool,
+    /// The client is gone.
+    pub gone: bool,
 }
 
 impl Clients {
@@ -83,6 +87,7 @@ impl Clients {
             id,
             stream,
             input: Vec::new(),
+            descriptors: Vec::new(),
             output: Vec::new(),
             watching: owner,
             owner,
@@ -114,6 +119,7 @@ impl Clients {
         let alive = client.read(&mut received.requests) && client.flush(epoll);
         if !alive {
             received.owner_gone = client.owner;
+            received.gone = true;
             self.list.retain(|c| c.id != id);
         }
         received
@@ -178,12 +184,17 @@ impl Client {
     }
 
     /// `false` if the other side is gone.
-    fn read(&mut self, requests: &mut Vec<Result<Request, String>>) -> bool {
+    fn read(&mut self, requests: &mut Vec<Result<(Request, Vec<OwnedFd>), String>>) -> bool {
         let mut buffer = [0; 4096];
         let alive = loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => break false,
-                Ok(n) => self.input.extend_from_slice(&buffer[..n]),
+            match runtime::descriptors::receive(self.stream.as_fd(), &mut buffer) {
+                Ok((0, _)) => break false,
+                Ok((n, descriptors)) => {
+                    self.input.extend_from_slice(&buffer[..n]);
+                    if !descriptors.is_empty() {
+                        self.descriptors = descriptors;
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break true,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break false,
@@ -194,7 +205,9 @@ impl Client {
         };
         while let Some(end) = self.input.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.input.drain(..=end).collect();
-            requests.push(serde_json::from_slice(&line).map_err(|e| format!("bad request: {e}")));
+            let descriptors = std::mem::take(&mut self.descriptors);
+            let request = serde_json::from_slice(&line).map(|request| (request, descriptors));
+            requests.push(request.map_err(|e| format!("bad request: {e}")));
         }
         alive
     }

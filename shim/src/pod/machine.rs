@@ -24,9 +24,9 @@ use rustix::time::{
 use super::children::{Creating, Incarnation};
 use super::clients::Clients;
 use super::compile;
+use super::execs::Running;
 use super::file::PodFile;
 use super::image::Pull;
-use super::probes::Probing;
 use super::signals::Signals;
 use super::tokens::{self, Token};
 use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
@@ -59,7 +59,9 @@ pub struct Machine {
     pub(super) filters: Vec<super::sandbox::ContainerFilter>,
     pub(super) creating: Vec<Creating>,
     pub(super) living: Vec<Incarnation>,
-    pub(super) probing: Vec<Probing>,
+    /// Programs under way in containers, besides their own.
+    pub(super) execs: Vec<Running>,
+    pub(super) next_exec: u32,
     pub(super) pulls: Vec<Pull>,
     /// Children that were reaped before anybody knew what they are, with their exit.
     pub(super) strays: HashMap<i32, plan::Exit>,
@@ -119,7 +121,8 @@ impl Machine {
             store,
             creating: Vec::new(),
             living: Vec::new(),
-            probing: Vec::new(),
+            execs: Vec::new(),
+            next_exec: 0,
             pulls: Vec::new(),
             strays: HashMap::new(),
             last_status: serde_json::Value::Null,
@@ -275,7 +278,7 @@ impl Machine {
     fn next_deadline(&self) -> Option<Mono> {
         const RETRY_MS: u64 = 100;
         let creators = self.creating.iter().map(|c| c.deadline);
-        let probes = self.probing.iter().filter_map(Probing::deadline);
+        let probes = self.execs.iter().filter_map(Running::deadline);
         let blocked = self.pump.as_ref().is_some_and(Pump::blocked);
         let retry = blocked.then(|| Mono(clock::mono().0 + RETRY_MS * 1_000_000));
         creators.chain(probes).chain(retry).min()
@@ -307,18 +310,24 @@ impl Machine {
         let received = self.clients.serve(&self.epoll, id);
         for request in received.requests {
             let reply = match request {
-                Ok(request) => self.serve(id, request),
-                Err(text) => Reply::Error(text),
+                Ok((request, descriptors)) => self.serve(id, request, descriptors),
+                Err(text) => Some(Reply::Error(text)),
             };
-            self.clients.send(&self.epoll, id, &reply);
+            if let Some(reply) = reply {
+                self.clients.send(&self.epoll, id, &reply);
+            }
+        }
+        if received.gone {
+            self.end_execs_of(id);
         }
         if received.owner_gone {
             self.record(Fact::DeleteAsked { grace_s: None });
         }
     }
 
-    fn serve(&mut self, id: u32, request: Request) -> Reply {
-        match request {
+    /// `None` if the answer comes later.
+    fn serve(&mut self, id: u32, request: Request, descriptors: Vec<OwnedFd>) -> Option<Reply> {
+        Some(match request {
             Request::Get => Reply::Pod(Box::new(self.object())),
             Request::Watch => {
                 self.clients.watch(id);
@@ -332,20 +341,27 @@ impl Machine {
                 self.record(Fact::KillAsked);
                 Reply::Done
             }
-            Request::Restart { container } => {
-                match self.pod.containers.iter().position(|c| c.name == container) {
-                    Some(c) => {
-                        self.record(Fact::RestartAsked { c });
-                        Reply::Done
-                    }
-                    None => Reply::Error(format!(
-                        "pod {} has no container {container:?}; it has: {}",
-                        self.pod.name,
-                        self.container_names().join(", ")
-                    )),
+            Request::Restart { container } => match self.index_of(&container) {
+                Ok(c) => {
+                    self.record(Fact::RestartAsked { c });
+                    Reply::Done
                 }
+                Err(text) => Reply::Error(text),
+            },
+            Request::Exec { container, command, terminal } => {
+                return match self.exec(id, &container, &command, terminal, descriptors) {
+                    Ok(()) => None,
+                    Err(text) => Some(Reply::Error(text)),
+                };
             }
-        }
+        })
+    }
+
+    pub(super) fn index_of(&self, container: &str) -> Result<usize, String> {
+        self.pod.containers.iter().position(|c| c.name == container).ok_or_else(|| {
+            let names = self.container_names().join(", ");
+            format!("pod {} has no container {container:?}; it has: {names}", self.pod.name)
+        })
     }
 
     pub(super) fn container_names(&self) -> Vec<String> {

@@ -20,6 +20,7 @@ mod actions;
 mod children;
 mod clients;
 pub mod compile;
+mod execs;
 pub mod file;
 mod image;
 mod last_words;

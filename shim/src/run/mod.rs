@@ -261,7 +261,7 @@ impl Session {
             Some(Reply::Waiting(waiting)) => pod.waiting = waiting,
             Some(Reply::Over { exit_code }) => pod.exit_code = Some(exit_code),
             Some(Reply::Error(text)) => self.printer.warn(&text),
-            Some(Reply::Done) => {}
+            Some(Reply::Done | Reply::Exited { .. }) => {}
             None => self.on_gone(&uid)?,
         }
         Ok(())
