@@ -212,3 +212,144 @@ fn a_terminal_is_the_containers_own_and_follows_the_users() {
     assert_eq!(after.local_flags, before.local_flags, "the terminal is as it was");
     end(running);
 }
+
+#[test]
+fn what_happened_and_what_is_can_be_asked_for() {
+    let podshim = Instance::new();
+    let running = running(&podshim);
+    let said = podshim.podshim(&["events", "p"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let head: Vec<&str> = said.out.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
+    let started = said.out.lines().position(|l| l.contains("Started") && l.contains("Pod/p/side"));
+    let main = said.out.lines().position(|l| l.contains("Started") && l.contains("Pod/p/main"));
+    assert!(started.unwrap() < main.unwrap(), "{}", said.out);
+    let json = podshim.podshim(&["events", "-o", "json"]).out;
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!((first["kind"].as_str(), first["apiVersion"].as_str()), (Some("Event"), Some("v1")));
+
+    let said = podshim.podshim(&["describe", "pod", "p"]);
+    for line in [
+        "Name:             p",
+        "Status:           Running",
+        "Init Containers:\n  side:",
+        "    Restart Policy: Always",
+        "    State:        Running",
+        "    Environment:  WHO: main",
+        "QoS Class:        BestEffort",
+        "  Normal   Started",
+    ] {
+        let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(squeezed(&said.out).contains(&squeezed(line)), "{line:?} in {}", said.out);
+    }
+    assert_eq!(podshim.podshim(&["describe", "pod", "q"]).code, 1);
+
+    let busy = podshim
+        .command(&["exec", "p", "--", "sh", "-c", "while :; do :; done"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let said = podshim.podshim(&["top", "pod", "p", "--containers"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        let row = |name: &str| -> Vec<String> {
+            let line = said.out.lines().find(|l| l.split_whitespace().nth(1) == Some(name));
+            line.unwrap().split_whitespace().map(str::to_owned).collect()
+        };
+        let cores = |name: &str| row(name)[2].trim_end_matches('m').parse::<u64>().unwrap();
+        if cores("main") > 100 && cores("side") < 100 && row("main")[3].ends_with("Mi") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{}", said.out);
+    }
+    let mut busy = busy;
+    busy.kill().unwrap();
+    busy.wait().unwrap();
+    end(running);
+}
+
+#[test]
+fn logs_can_be_chosen_by_time_and_from_all_containers_at_once() {
+    let podshim = Instance::new();
+    let running = podshim.start(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - {name: side, image: alpine:latest, restartPolicy: Always, command: [sh, -c, 'echo from side; sleep 1000']}
+  containers:
+  - {name: main, image: alpine:latest, command: [sh, -c, 'echo old; while [ ! -e /go ]; do sleep 0.1; done; echo new; echo wrong >&2; sleep 1000']}
+",
+    );
+    podshim.until("running", |p| p["status"]["phase"] == "Running");
+    let until = |args: &[&str], wanted: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = podshim.podshim(args);
+            if said.out == wanted {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{args:?}: {said:?}");
+        }
+    };
+    until(
+        &["logs", "p", "--all-containers", "--prefix"],
+        "[pod/p/side] from side\n[pod/p/main] old\n",
+    );
+    let attached = podshim
+        .command(&["attach", "p"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(podshim.podshim(&["exec", "p", "--", "touch", "/go"]).code, 0);
+    until(&["logs", "p", "--since", "1h"], "old\nnew\nwrong\n");
+    let stamped = podshim.podshim(&["logs", "p", "--timestamps"]).out;
+    let time = stamped.lines().find_map(|l| l.strip_suffix(" new")).unwrap().to_owned();
+    until(&["logs", "p", "--since-time", &time], "new\nwrong\n");
+    assert_eq!(podshim.podshim(&["logs", "p", "--since", "soon"]).code, 1);
+    end(running);
+    let attached = attached.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&attached.stdout), "new\n");
+    assert_eq!(String::from_utf8_lossy(&attached.stderr), "wrong\n");
+}
+
+#[test]
+fn files_are_copied_in_and_out() {
+    let podshim = Instance::new();
+    let running = running(&podshim);
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir_all(dir.path().join("tree/deep")).unwrap();
+    std::fs::write(dir.path().join("tree/deep/file"), "inside").unwrap();
+    std::fs::write(dir.path().join("plain"), "x".repeat(200_000)).unwrap();
+    let ok = |args: &[&str]| {
+        let said = podshim.podshim(args);
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+        said.out
+    };
+    ok(&["cp", &path("tree"), "p:/tmp/", "-c", "side"]);
+    ok(&["cp", &path("plain"), "p:/tmp/renamed", "-c", "side"]);
+    let shown = ok(&[
+        "exec",
+        "p",
+        "-c",
+        "side",
+        "--",
+        "sh",
+        "-c",
+        "cat /tmp/tree/deep/file; wc -c < /tmp/renamed",
+    ]);
+    assert_eq!(shown, "inside200000\n");
+    ok(&["cp", "p:/tmp/tree", &path("back"), "-c", "side"]);
+    assert_eq!(std::fs::read_to_string(dir.path().join("back/deep/file")).unwrap(), "inside");
+    ok(&["cp", "p:/tmp/renamed", &path("back"), "-c", "side"]);
+    assert_eq!(std::fs::metadata(dir.path().join("back/renamed")).unwrap().len(), 200_000);
+    assert_ne!(podshim.podshim(&["cp", "p:/none", &path("x"), "-c", "side"]).code, 0);
+    assert_eq!(podshim.podshim(&["cp", &path("none"), "p:/tmp/x"]).code, 1);
+    end(running);
+}

@@ -24,6 +24,10 @@ pub enum Request {
     },
     /// Kill every container of the pod at once. One [`Reply::Done`].
     Kill,
+    /// What has happened so far: one [`Reply::Events`].
+    Events,
+    /// What the containers use: one [`Reply::Usage`].
+    Usage,
     /// Run a program in a container. The request's first byte brings descriptors: standard input,
     /// output and error; or, for a terminal, one socket on which its other side is sent back. One
     /// [`Reply::Exited`] or [`Reply::Error`] when it is over. If the client goes, so does the program.
@@ -52,6 +56,10 @@ pub enum Reply {
     Status(Box<Value>),
     /// Something happened.
     Event(PodEvent),
+    /// What has happened so far, the oldest first; at most a few hundred.
+    Events(Vec<PodEvent>),
+    /// What each container that runs uses.
+    Usage(Vec<ContainerUsage>),
     /// All that the pod waits for, which has changed.
     Waiting(Vec<PodWaiting>),
     /// A request was taken.
@@ -87,6 +95,22 @@ pub struct PodEvent {
     /// The container it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+}
+
+/// What a container uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerUsage {
+    /// Its name.
+    pub container: String,
+    /// Which incarnation: what was used before is another one's.
+    pub inc: u32,
+    /// When this was read.
+    pub at: Mono,
+    /// Processor time in nanoseconds.
+    pub cpu_ns: Option<u64>,
+    /// Working set in bytes.
+    pub memory_bytes: Option<u64>,
 }
 
 /// One thing that a pod waits for.

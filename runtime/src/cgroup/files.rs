@@ -44,6 +44,12 @@ pub(super) fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
 }
 
+/// The number that a file holds.
+pub(super) fn number(path: &Path) -> Result<u64> {
+    let no_number = |_| CgroupError::Parse { path: path.to_owned(), key: "itself" };
+    read(path)?.trim().parse().map_err(no_number)
+}
+
 /// The number behind `key` in a file of lines "key number".
 pub(super) fn keyed_number(path: &Path, key: &'static str) -> Result<u64> {
     keyed_number_in(&read(path)?, key)

@@ -64,6 +64,16 @@ pub enum Members<'a> {
     Exec(&'a str, &'a str),
 }
 
+/// What a container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time since it was made, in nanoseconds.
+    pub cpu_ns: Option<u64>,
+    /// Its working set in bytes: memory that cannot be given back at once (Kubernetes:
+    /// `container_memory_working_set_bytes`).
+    pub memory_bytes: Option<u64>,
+}
+
 /// A pod's cgroup that was found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FoundPod {
@@ -319,6 +329,40 @@ impl Cgroups {
             }
         };
         files::keyed_number(&file, "oom_kill")
+    }
+
+    /// What a container has used and uses; `None` for what no controller counts.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Read`] if the leaf is not there, [`CgroupError::Parse`].
+    pub fn usage(&self, pod: &str, name: &str) -> Result<Usage> {
+        let leaf = leaf(pod, name)?;
+        let working_set = |used: PathBuf, stat: PathBuf, idle: &'static str| -> Result<u64> {
+            Ok(files::number(&used)?.saturating_sub(files::keyed_number(&stat, idle)?))
+        };
+        let (cpu_ns, memory_bytes) = match &self.kind {
+            Kind::V1(hierarchies) => {
+                let below = |controller| hierarchies.controller(controller).map(|r| r.join(&leaf));
+                let cpu = below("cpuacct").map(|dir| files::number(&dir.join("cpuacct.usage")));
+                let memory = below("memory").map(|dir| {
+                    let (used, stat) = (dir.join("memory.usage_in_bytes"), dir.join("memory.stat"));
+                    working_set(used, stat, "total_inactive_file")
+                });
+                (cpu.transpose()?, memory.transpose()?)
+            }
+            Kind::V2(unified) => {
+                let dir = unified.root.join(leaf);
+                // Counted whether or not the controller is on.
+                let cpu = files::keyed_number(&dir.join("cpu.stat"), "usage_usec")? * 1000;
+                let memory = unified.has_memory(&dir)?.then(|| {
+                    let (used, stat) = (dir.join("memory.current"), dir.join("memory.stat"));
+                    working_set(used, stat, "inactive_file")
+                });
+                (Some(cpu), memory.transpose()?)
+            }
+        };
+        Ok(Usage { cpu_ns, memory_bytes })
     }
 
     /// The `linux.cgroupsPath` of a container: absolute, which is below the mount point of each

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use bundles::layout::Layout;
+use plan::Wall;
 use runtime::log::reader::{Follower, Line, Start};
 use serde_json::Value;
 
@@ -12,45 +13,102 @@ use super::prune::names_in;
 use super::terminal::Output;
 use super::{Connection, LogsArgs, default_container, find_pod};
 
-/// Prints a container's log: of a living pod, or of one whose logs are still there.
+/// Prints logs: of a living pod, or of one whose logs are still there.
 pub fn logs(layout: &Layout, args: &LogsArgs) -> anyhow::Result<i32> {
     let (pod_logs, object) = find(layout, args)?;
-    let container = container(args, object.as_ref(), &pod_logs)?;
-    let dir = pod_logs.join(&container);
-    let start = start(args, &container, object.as_ref())?;
-    let mut follower = Follower::new(&dir, start);
-    if let Some(lines) = args.tail {
-        follower = follower.tail(lines);
-    }
-    let mut output = Output::default();
-    let timestamps = args.timestamps;
-    if args.previous {
-        follower.read_run(&mut |line| print(&mut output, &line, timestamps))?;
+    let containers = if args.all_containers {
+        all_containers(object.as_ref(), &pod_logs)?
     } else {
-        follower.poll(&mut |line| print(&mut output, &line, timestamps))?;
+        vec![container(args, object.as_ref(), &pod_logs)?]
+    };
+    let mut sources = Vec::new();
+    for name in containers {
+        let start = start(args, &name, object.as_ref())?;
+        let mut follower = Follower::new(&pod_logs.join(&name), start);
+        if let Some(lines) = args.tail {
+            follower = follower.tail(lines);
+        }
+        let prefix =
+            if args.prefix { format!("[pod/{}/{name}] ", args.pod) } else { String::new() };
+        sources.push((prefix, follower));
+    }
+    let since = since(args)?;
+    let mut output = Output::default();
+    let how = How { since, timestamps: args.timestamps };
+    if args.previous {
+        for (prefix, follower) in &mut sources {
+            follower.read_run(&mut |line| how.print(&mut output, prefix, &line))?;
+        }
+    } else {
+        how.poll(&mut output, &mut sources)?;
         while args.follow
             && !output.is_broken()
             && find_pod(layout, &args.namespace, &args.pod).is_ok()
         {
             std::thread::sleep(Duration::from_millis(50));
-            follower.poll(&mut |line| print(&mut output, &line, timestamps))?;
+            how.poll(&mut output, &mut sources)?;
         }
-        follower.poll(&mut |line| print(&mut output, &line, timestamps))?;
-        follower.finish(&mut |line| print(&mut output, &line, timestamps));
+        how.poll(&mut output, &mut sources)?;
+        for (prefix, follower) in &mut sources {
+            follower.finish(&mut |line| how.print(&mut output, prefix, &line));
+        }
     }
     output.end()?;
     Ok(0)
 }
 
-fn print(output: &mut Output, line: &Line<'_>, timestamps: bool) {
-    let mut text = Vec::with_capacity(line.bytes.len() + 40);
-    if timestamps {
-        text.extend_from_slice(line.time.rfc3339().as_bytes());
-        text.push(b' ');
+/// How lines are printed, and which.
+struct How {
+    since: Wall,
+    timestamps: bool,
+}
+
+impl How {
+    fn poll(&self, output: &mut Output, sources: &mut [(String, Follower)]) -> anyhow::Result<()> {
+        for (prefix, follower) in sources {
+            follower.poll(&mut |line| self.print(output, prefix, &line))?;
+        }
+        Ok(())
     }
-    text.extend_from_slice(line.bytes);
-    text.push(b'\n');
-    output.write(&text);
+
+    fn print(&self, output: &mut Output, prefix: &str, line: &Line<'_>) {
+        if line.time < self.since {
+            return;
+        }
+        let mut text = Vec::with_capacity(line.bytes.len() + prefix.len() + 40);
+        text.extend_from_slice(prefix.as_bytes());
+        if self.timestamps {
+            text.extend_from_slice(line.time.rfc3339().as_bytes());
+            text.push(b' ');
+        }
+        text.extend_from_slice(line.bytes);
+        text.push(b'\n');
+        output.write(&text);
+    }
+}
+
+/// The time from which on lines are wanted.
+fn since(args: &LogsArgs) -> anyhow::Result<Wall> {
+    let nanoseconds = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    if let Some(text) = &args.since_time {
+        let time = humantime::parse_rfc3339(text).with_context(|| {
+            format!("--since-time {text:?} is no time like 2026-11-24T12:00:00Z")
+        })?;
+        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        return Ok(Wall(nanoseconds(since)));
+    }
+    let Some(text) = &args.since else { return Ok(Wall(0)) };
+    let since = humantime::parse_duration(text)
+        .with_context(|| format!("--since {text:?} is no duration like 5s, 2m or 3h"))?;
+    Ok(Wall(runtime::clock::now().wall.0.saturating_sub(nanoseconds(since))))
+}
+
+/// The names of all containers, inits first; of a pod that is gone, those that have logs.
+fn all_containers(object: Option<&Value>, logs: &std::path::Path) -> anyhow::Result<Vec<String>> {
+    let Some(object) = object else { return names_in(logs) };
+    let of = |list: &str| object["spec"][list].as_array().cloned().unwrap_or_default();
+    let all = of("initContainers").into_iter().chain(of("containers"));
+    Ok(all.filter_map(|c| c["name"].as_str().map(str::to_owned)).collect())
 }
 
 /// The pod's log directory and, if it lives, its object.

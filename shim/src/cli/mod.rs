@@ -8,10 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::pod::file::PullOverride;
 
+mod attach;
 mod check;
 mod choose;
 mod client;
+mod cp;
 mod delete;
+mod describe;
+mod events;
 mod exec;
 mod get;
 mod images;
@@ -21,9 +25,11 @@ mod relay;
 mod restart;
 pub mod table;
 mod terminal;
+mod top;
 
 pub use choose::default_container;
 pub use client::{Connection, PodRef, find_pod, pods};
+pub use events::event_object;
 pub use prune::names_in;
 pub use terminal::{colour_wanted, complain, printable, tell};
 
@@ -97,6 +103,16 @@ enum Command {
     Logs(LogsArgs),
     /// Delete a pod: its containers are stopped in order, within the grace period
     Delete(DeleteArgs),
+    /// Show what happened to pods that live
+    Events(EventsArgs),
+    /// Show all that is known of a pod, for people
+    Describe(DescribeArgs),
+    /// Show what pods and their containers use
+    Top(TopArgs),
+    /// Show a container's output from now on, as it is
+    Attach(AttachArgs),
+    /// Copy files into a container or out of it (POD:PATH; takes `tar` in the container)
+    Cp(CpArgs),
     /// Run a program in a container of a pod; its exit code is the command's
     Exec(ExecArgs),
     /// Restart one container of a pod; the others do not notice
@@ -200,6 +216,18 @@ pub struct LogsArgs {
     /// With the time of each line
     #[arg(long)]
     timestamps: bool,
+    /// Only what was written in the last DURATION (5s, 2m, 3h)
+    #[arg(long, value_name = "DURATION", conflicts_with = "since_time")]
+    since: Option<String>,
+    /// Only what was written from then on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    since_time: Option<String>,
+    /// With pod and container before each line
+    #[arg(long)]
+    prefix: bool,
+    /// Of all containers
+    #[arg(long, conflicts_with = "container")]
+    all_containers: bool,
     /// The pod's namespace
     #[arg(long, short, default_value = "default")]
     namespace: String,
@@ -245,6 +273,79 @@ pub struct ExecArgs {
     /// The program and its arguments, after `--`
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+/// `podshim events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Only of this pod
+    pod: Option<String>,
+    /// Go on
+    #[arg(long, short)]
+    watch: bool,
+    /// How to print them: v1 Events, one a line or document
+    #[arg(long, short, value_enum)]
+    output: Option<ObjectOutput>,
+    /// Their namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `podshim describe`.
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    /// Only pods can be described so far
+    #[arg(value_name = "pod")]
+    kind: String,
+    /// Their names; all if none is given
+    names: Vec<String>,
+    /// Their namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `podshim top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Pods
+    #[arg(value_name = "pod")]
+    kind: String,
+    /// One of them
+    name: Option<String>,
+    /// A line for each container
+    #[arg(long)]
+    containers: bool,
+    /// Their namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `podshim attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The pod
+    pod: String,
+    /// Which container
+    #[arg(long, short)]
+    container: Option<String>,
+    /// The pod's namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `podshim cp`.
+#[derive(Debug, Args)]
+pub struct CpArgs {
+    /// From where: a path, or POD:PATH
+    from: String,
+    /// To where: POD:PATH, or a path
+    to: String,
+    /// Which container
+    #[arg(long, short)]
+    container: Option<String>,
+    /// The pod's namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
 }
 
 /// `podshim restart`.
@@ -336,6 +437,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Get(args) => get::get(&layout, &args),
         Command::Logs(args) => logs::logs(&layout, &args),
         Command::Delete(args) => delete::delete(&layout, &args),
+        Command::Events(args) => events::events(&layout, &args),
+        Command::Describe(args) => describe::describe(&layout, &args),
+        Command::Top(args) => top::top(&layout, &args),
+        Command::Attach(args) => attach::attach(&layout, &args),
+        Command::Cp(args) => cp::cp(&layout, &args),
         Command::Exec(args) => exec::exec(&layout, &args),
         Command::Restart(args) => restart::restart(&layout, &args),
         Command::Load(args) => images::load(&layout, &args),

@@ -1,6 +1,6 @@
 //! The shim's loop and what it holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,7 +29,10 @@ use super::file::PodFile;
 use super::image::Pull;
 use super::signals::Signals;
 use super::tokens::{self, Token};
-use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
+use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
+
+/// How much of a pod's history is kept for who asks later.
+const EVENTS_MAX: usize = 256;
 
 /// One pod being run.
 pub struct Machine {
@@ -65,6 +68,8 @@ pub struct Machine {
     pub(super) pulls: Vec<Pull>,
     /// Children that were reaped before anybody knew what they are, with their exit.
     pub(super) strays: HashMap<i32, plan::Exit>,
+    /// What has been told, the newest last.
+    events: VecDeque<PodEvent>,
     last_status: serde_json::Value,
     last_waiting: Vec<Waiting>,
     /// Held for as long as this process lives.
@@ -125,6 +130,7 @@ impl Machine {
             next_exec: 0,
             pulls: Vec::new(),
             strays: HashMap::new(),
+            events: VecDeque::new(),
             last_status: serde_json::Value::Null,
             last_waiting: Vec::new(),
             lock: Some(lock),
@@ -189,14 +195,18 @@ impl Machine {
 
     pub(super) fn tell_event(&mut self, at: At, event: &plan::Event) {
         let container = event.container.and_then(|c| self.pod.containers.get(c));
-        let reply = Reply::Event(PodEvent {
+        let event = PodEvent {
             at: at.wall,
             warning: event.warning,
             reason: event.reason.clone(),
             message: event.message.clone(),
             container: container.map(|c| c.name.clone()),
-        });
-        self.clients.broadcast(&self.epoll, &reply);
+        };
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event.clone());
+        self.clients.broadcast(&self.epoll, &Reply::Event(event));
     }
 
     /// Sends status and waiting to those who watch, if they changed.
@@ -348,6 +358,8 @@ impl Machine {
                 }
                 Err(text) => Reply::Error(text),
             },
+            Request::Events => Reply::Events(self.events.iter().cloned().collect()),
+            Request::Usage => Reply::Usage(self.usage()),
             Request::Exec { container, command, terminal } => {
                 return match self.exec(id, &container, &command, terminal, descriptors) {
                     Ok(()) => None,
@@ -355,6 +367,27 @@ impl Machine {
                 };
             }
         })
+    }
+
+    fn usage(&self) -> Vec<ContainerUsage> {
+        let running =
+            |c: usize| self.state.incarnations(c).iter().find(|i| i.phase == plan::Life::Running);
+        let containers = self.pod.containers.iter().enumerate();
+        containers
+            .filter_map(|(c, container)| {
+                let inc = running(c)?.inc;
+                let cgroup = runtime::container::cgroup_name(&container.name, inc);
+                // One that has ended in this moment uses nothing.
+                let usage = self.cgroups.usage(&self.pod_cgroup, &cgroup).ok()?;
+                Some(ContainerUsage {
+                    container: container.name.clone(),
+                    inc,
+                    at: clock::mono(),
+                    cpu_ns: usage.cpu_ns,
+                    memory_bytes: usage.memory_bytes,
+                })
+            })
+            .collect()
     }
 
     pub(super) fn index_of(&self, container: &str) -> Result<usize, String> {

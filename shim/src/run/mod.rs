@@ -261,7 +261,8 @@ impl Session {
             Some(Reply::Waiting(waiting)) => pod.waiting = waiting,
             Some(Reply::Over { exit_code }) => pod.exit_code = Some(exit_code),
             Some(Reply::Error(text)) => self.printer.warn(&text),
-            Some(Reply::Done | Reply::Exited { .. }) => {}
+            // Answers to what a controller does not ask.
+            Some(Reply::Done | Reply::Exited { .. } | Reply::Events(_) | Reply::Usage(_)) => {}
             None => self.on_gone(&uid)?,
         }
         Ok(())

@@ -10,9 +10,9 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use plan::Mono;
 use runtime::log::reader::Line;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::cli::{colour_wanted, complain, printable};
+use crate::cli::{colour_wanted, complain, event_object, printable};
 use crate::protocol::PodEvent;
 
 /// Colours of containers' names, in the order of their first appearance.
@@ -132,26 +132,4 @@ impl Printer {
             let _ = io::stdout().lock().write_all(&line);
         }
     }
-}
-
-/// A v1 Event, as `kubectl get events -o json` would show it.
-fn event_object(pod: &Value, event: &PodEvent) -> Value {
-    let meta = &pod["metadata"];
-    let time = event.at.rfc3339();
-    let mut involved = json!({"apiVersion": "v1", "kind": "Pod", "namespace": meta["namespace"],
-        "name": meta["name"], "uid": meta["uid"]});
-    if let Some(container) = &event.container {
-        let in_list = |list: &str| {
-            pod["spec"][list].as_array().is_some_and(|a| a.iter().any(|c| c["name"] == **container))
-        };
-        let list = if in_list("initContainers") { "initContainers" } else { "containers" };
-        involved["fieldPath"] = format!("spec.{list}{{{container}}}").into();
-    }
-    json!({"apiVersion": "v1", "kind": "Event",
-        "metadata": {"namespace": meta["namespace"],
-            "name": format!("{}.{:x}", meta["name"].as_str().unwrap_or_default(), event.at.0)},
-        "involvedObject": involved, "reason": event.reason, "message": event.message,
-        "type": if event.warning { "Warning" } else { "Normal" },
-        "source": {"component": "podshim"}, "count": 1,
-        "firstTimestamp": time, "lastTimestamp": time})
 }
