@@ -61,15 +61,20 @@ fn is_within(problem: &Problem, text: &str) {
     assert!((1..=columns).contains(&problem.column()), "{problem} in {line:?}");
 }
 
-/// The object as it would be written to a file, which must read as the same object.
-fn survives(object: &Object) {
-    let value = match object {
-        Object::Pod(pod) => serde_json::to_value(pod),
-        Object::Deployment(deployment) => serde_json::to_value(deployment),
-        Object::Job(job) => serde_json::to_value(job),
+/// The objects as they would be written to a file, which must read as the same objects.
+fn survive(objects: &[Object]) {
+    let text = |object: &Object| {
+        let value = match object {
+            Object::Pod(pod) => serde_json::to_value(pod),
+            Object::Deployment(deployment) => serde_json::to_value(deployment),
+            Object::Job(job) => serde_json::to_value(job),
+            Object::ConfigMap(map) => serde_json::to_value(map),
+            Object::Secret(secret) => serde_json::to_value(secret),
+        };
+        bundles::yaml::to_string(&value.unwrap()).unwrap()
     };
-    let text = bundles::yaml::to_string(&value.unwrap()).unwrap();
+    let text = objects.iter().map(text).collect::<Vec<_>>().join("\n---\n");
     let again = report(&text);
     assert!(again.is_ok(false), "{}\n{text}", again.render(false));
-    assert_eq!(again.objects, std::slice::from_ref(object), "{text}");
+    assert_eq!(again.objects, objects, "{text}");
 }
