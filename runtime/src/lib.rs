@@ -13,6 +13,7 @@ pub mod host;
 pub mod journal;
 pub mod log;
 pub mod payload;
+pub mod network;
 pub mod rootfs;
 pub mod sandbox;
 pub mod seal;
