@@ -167,18 +167,18 @@ pub fn join(
 /// Waits until the bridge lets the pod's packets through, which it does when the kernel's link watch has
 /// told it that the pair is up: some hundred microseconds later. A question for a neighbour's address that
 /// is sent before would be lost, and asked again after a whole second.
-pub fn wait_until_operational(netlink: &mut Netlink, uid: &str) -> Result<()> {
+pub fn wait_until_operational(netlink: &mut Netlink, uid: &str) {
     const STEP: Duration = Duration::from_micros(100);
     // A host that is so busy that this does not suffice has other troubles; the pod goes on.
     const STEPS: u32 = 5_000;
     let name = names::pod_link(uid);
     for _ in 0..STEPS {
-        if netlink.link(&name)?.is_none_or(|link| link.operational) {
-            break;
+        match netlink.link(&name) {
+            Ok(Some(link)) if !link.operational => std::thread::sleep(STEP),
+            // Nothing to wait for any more, or nobody to ask.
+            _ => break,
         }
-        std::thread::sleep(STEP);
     }
-    Ok(())
 }
 
 fn is_pair(outer: &Link, inner: &Link, address: Ipv4Addr) -> bool {
@@ -198,6 +198,8 @@ fn connect(
     peer.attributes.push(LinkAttribute::Address(Mac::of(place.address).0.to_vec()));
     peer.attributes.push(LinkAttribute::Mtu(bridge.mtu));
     let mut pair = named(&name);
+    // Told, because udev gives one of its own to interfaces that have a random one.
+    pair.attributes.push(LinkAttribute::Address(Mac::of_host_end(place.address).0.to_vec()));
     pair.attributes.push(LinkAttribute::Mtu(bridge.mtu));
     pair.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),

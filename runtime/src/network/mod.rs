@@ -16,6 +16,7 @@
 //!
 //! All functions are called by a thread in the host's network namespace. IPv4 only.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub mod firewall;
 pub mod forwarding;
 pub mod names;
 pub mod netlink;
+mod nfnetlink;
 pub mod ports;
 pub mod program;
 mod setup;
@@ -148,7 +150,7 @@ impl Network {
         } else {
             // Others may attach meanwhile.
             drop(state);
-            bridge::wait_until_operational(&mut netlink, request.uid)?;
+            bridge::wait_until_operational(&mut netlink, request.uid);
         }
         attached.map(|attachment| Attachment { notes, ..attachment })
     }
@@ -219,6 +221,7 @@ impl Network {
             // An element of somebody who was killed is in the way: make the table what the records say.
             table::install(state, &self.names, range, &ports::all(state)?)?;
         }
+        forget(mappings);
         Ok(())
     }
 
@@ -243,8 +246,9 @@ impl Network {
     /// Frees what a pod had whose link is gone: the address last.
     fn release(&self, state: &State, range: Cidr, uid: &str) -> Result<()> {
         self.withdraw(state, range, |mapping| mapping.uid == uid)?;
-        if let Some((address, _)) = state.address_of(uid)? {
-            state.free_address(address, uid)?;
+        match state.address_of(uid)? {
+            Some((address, _)) => state.free_address(address, uid)?,
+            None => state.forget_pod(uid)?,
         }
         Ok(())
     }
@@ -258,6 +262,7 @@ impl Network {
             // Some of them were never there: make the table what the records will say.
             table::install(state, &self.names, range, &stay)?;
         }
+        forget(&gone);
         Ok(ports::free(state, &gone)?)
     }
 
@@ -276,16 +281,11 @@ impl Network {
 
     fn reclaim(&self, state: &State, netlink: &mut Netlink, range: Cidr) -> Result<Vec<String>> {
         let links = netlink.links()?;
-        let alive = |record: &AddressRecord| {
-            links.iter().any(|link| {
-                link.name == record.link
-                    && names::pod_of(&link.alias).is_some_and(|(uid, _)| uid == record.uid)
-            })
-        };
-        let (living, dead): (Vec<_>, Vec<_>) =
-            state.addresses()?.into_iter().partition(|(_, record)| alive(record));
-        let is_alive = |uid: &str| living.iter().any(|(_, record)| record.uid == uid);
-        self.withdraw(state, range, |mapping| !is_alive(&mapping.uid))?;
+        let living: HashSet<&str> =
+            links.iter().filter_map(|link| Some(names::pod_of(&link.alias)?.0)).collect();
+        let mut dead = state.addresses()?;
+        dead.retain(|(_, record)| !living.contains(record.uid.as_str()));
+        self.withdraw(state, range, |mapping| !living.contains(mapping.uid.as_str()))?;
         for (address, record) in &dead {
             state.free_address(*address, &record.uid)?;
         }
@@ -351,6 +351,14 @@ impl Network {
             forwarding::set(before)?;
         }
         Ok(state.destroy()?)
+    }
+}
+
+/// Makes connections to changed host ports follow the change. Those that do not end by themselves some
+/// time after, so a failure is no reason to fail.
+fn forget(mappings: &[Mapping]) {
+    if let Err(e) = nfnetlink::forget(mappings) {
+        tracing::warn!("{}", crate::chain(&e));
     }
 }
 

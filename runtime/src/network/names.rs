@@ -114,6 +114,13 @@ impl Mac {
         let [a, b, c, d] = address.octets();
         Mac([0x0a, 0x58, a, b, c, d])
     }
+
+    /// The one of the other end of that pod's pair.
+    #[must_use]
+    pub fn of_host_end(address: Ipv4Addr) -> Mac {
+        let Mac([_, b, c, d, e, g]) = Mac::of(address);
+        Mac([0xfe, b, c, d, e, g])
+    }
 }
 
 impl std::fmt::Display for Mac {

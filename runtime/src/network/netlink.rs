@@ -1,4 +1,4 @@
-//! Talking to the kernel about links, addresses and routes (rtnetlink(7)) and about nftables.
+//! Talking to the kernel about links, addresses and routes (rtnetlink(7)).
 //!
 //! Requests go out in batches: one `send` for all that has no answer but success. Answers are read
 //! attribute by attribute and only what is needed, so that an interface of a kind that nobody here
@@ -14,7 +14,7 @@ use netlink_packet_core::{
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, address::AddressMessage};
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::cidr::Cidr;
@@ -231,7 +231,7 @@ impl Netlink {
 }
 
 /// The kernel makes datagrams of at most 32 KiB for readers with larger buffers.
-fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
+pub(super) fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
     loop {
         let mut buffer = Vec::with_capacity(64 << 10);
         match socket.recv(&mut buffer, 0) {
@@ -255,7 +255,7 @@ fn append(request: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16, numbe
 }
 
 /// Reads until the question with this number is answered.
-fn collect(
+pub(super) fn collect(
     mut receive: impl FnMut() -> io::Result<Vec<u8>>,
     number: u32,
     dump: bool,
@@ -278,7 +278,7 @@ fn collect(
 }
 
 // netlink(7): the header of every message, and two kinds of them.
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
@@ -314,16 +314,17 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }
 
-fn attributes(body: &[u8], header: usize) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+/// The attributes behind a message's own header.
+pub(super) fn attributes(body: &[u8], header: usize) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(body.get(header..).unwrap_or_default()).map_while(std::result::Result::ok)
 }
 
-fn text(value: &[u8]) -> String {
+pub(super) fn text(value: &[u8]) -> String {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()
 }
 
-fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
+pub(super) fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
     <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
 }
 
@@ -364,57 +365,6 @@ fn address(body: &[u8]) -> Option<Destination> {
     let link = word(body, 4)?;
     let mut local = attributes(body, ADDRESS_HEADER).filter(|a| a.kind() == IFA_LOCAL);
     Some(Destination { range: Cidr::around(ipv4(local.next()?.value())?, prefix), link })
-}
-
-// linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
-const NFT_GET_RULE: u16 = (10 << 8) | 7;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFPROTO_IPV4: u8 = 2;
-
-/// How many rules a table of family `ip` has; 0 if there is no such table, and where the kernel has
-/// no nftables. One question, no program: what every attach can afford.
-///
-/// # Errors
-/// The kernel's.
-pub fn count_rules(table: &str) -> Result<usize> {
-    let what = || format!("count the rules of the nftables table {table}");
-    let socket = match Socket::new(NETLINK_NETFILTER) {
-        Ok(socket) => socket,
-        Err(e) if e.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(0),
-        Err(e) => return Err(failed(what())(e)),
-    };
-    let mut request = vec![0; HEADER];
-    request.extend([NFPROTO_IPV4, 0, 0, 0]);
-    let length = u16::try_from(4 + table.len() + 1).unwrap_or(u16::MAX);
-    request.extend(length.to_ne_bytes());
-    request.extend(NFTA_RULE_TABLE.to_ne_bytes());
-    request.extend(table.as_bytes());
-    request.push(0);
-    request.resize(request.len().next_multiple_of(4), 0);
-    let length = u32::try_from(request.len()).unwrap_or(u32::MAX);
-    request[0..4].copy_from_slice(&length.to_ne_bytes());
-    request[4..6].copy_from_slice(&NFT_GET_RULE.to_ne_bytes());
-    request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    request[8..12].copy_from_slice(&1_u32.to_ne_bytes());
-    let ask = || {
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.send(&request, 0)?;
-        collect(|| receive(&socket), 1, true)
-    };
-    match ask() {
-        // The kernel filters by table; one that did not would be caught here.
-        Ok(rules) => Ok(rules.iter().filter(|body| is_of_table(body, table)).count()),
-        Err(e)
-            if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP)) =>
-        {
-            Ok(0)
-        }
-        Err(e) => Err(failed(what())(e)),
-    }
-}
-
-fn is_of_table(body: &[u8], table: &str) -> bool {
-    attributes(body, 4).any(|a| a.kind() == NFTA_RULE_TABLE && text(a.value()) == table)
 }
 
 #[cfg(test)]

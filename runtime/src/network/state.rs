@@ -214,6 +214,14 @@ impl State {
         if record.is_some_and(|record| record.uid == uid) {
             remove(&path)?;
         }
+        self.forget_pod(uid)
+    }
+
+    /// Removes the index of a pod that has no address: what a killed one left.
+    ///
+    /// # Errors
+    /// That of the file.
+    pub fn forget_pod(&self, uid: &str) -> Result<()> {
         remove(&self.dir.join("pods").join(uid))
     }
 
@@ -274,7 +282,7 @@ impl State {
     pub fn sweep(&self) -> Result<()> {
         for uid in names(&self.dir.join("pods"))? {
             if self.address_of(&uid)?.is_none() {
-                remove(&self.dir.join("pods").join(uid))?;
+                self.forget_pod(&uid)?;
             }
         }
         Ok(())

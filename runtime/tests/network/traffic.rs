@@ -64,6 +64,38 @@ fn a_host_port_is_reached_from_everywhere_and_only_where_it_should_be() {
 }
 
 #[test]
+fn who_keeps_sending_to_a_udp_port_reaches_the_pod_that_has_it_now() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    let ask = || {
+        outside.run(|| {
+            let socket = std::net::UdpSocket::bind("192.0.2.2:5000").unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+            let mut buffer = [0; 64];
+            for _ in 0..20 {
+                // Refused while nobody listens.
+                let _ = socket.send_to(b"?", (Ipv4Addr::from(HOST), 5353));
+                if let Ok((length, _)) = socket.recv_from(&mut buffer) {
+                    return String::from_utf8_lossy(&buffer[..length]).into_owned();
+                }
+            }
+            String::new()
+        })
+    };
+    let (_first, _) = host.pod(&uid(9), &[]);
+    outside.run(|| {
+        let socket = std::net::UdpSocket::bind("192.0.2.2:5000").unwrap();
+        socket.send_to(b"?", (Ipv4Addr::from(HOST), 5353)).unwrap();
+    });
+    for (number, name) in [(1, "one"), (2, "two")] {
+        let (pod, _) = host.pod(&uid(number), &[port(Protocol::Udp, 5353)]);
+        pod.serve(name, 80);
+        assert_eq!(ask(), format!("{name} 192.0.2.2"));
+        host.detach(&uid(number));
+    }
+}
+
+#[test]
 fn a_host_port_with_an_address_is_for_that_address() {
     let host = Host::new();
     let outside = host.neighbour();

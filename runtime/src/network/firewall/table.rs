@@ -16,7 +16,8 @@ use std::fmt::Write;
 
 use super::super::cidr::Cidr;
 use super::super::names::Names;
-use super::super::netlink::{self, NetlinkError};
+use super::super::netlink::NetlinkError;
+use super::super::nfnetlink;
 use super::super::ports::Mapping;
 use super::super::program::{Program, ProgramError};
 use super::super::state::State;
@@ -29,7 +30,7 @@ const RULES: usize = 9;
 /// # Errors
 /// The kernel's.
 pub fn is_whole(names: &Names) -> Result<bool, NetlinkError> {
-    Ok(netlink::count_rules(&names.tag())? == RULES)
+    Ok(nfnetlink::count_rules(&names.tag())? == RULES)
 }
 
 /// Makes the table, or makes it anew, with these elements: one transaction, so no packet sees it
