@@ -12,7 +12,7 @@
 
 use std::path::PathBuf;
 
-/// The three directories of an instance.
+/// The three directories of an instance, and the one that it shares with all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// `--root`: what outlives a reboot.
@@ -21,6 +21,8 @@ pub struct Layout {
     pub state: PathBuf,
     /// `--log-dir`.
     pub logs: PathBuf,
+    /// Where the network of the host's pods is remembered: of the host, and so of every instance.
+    pub network: PathBuf,
 }
 
 impl Layout {

@@ -32,6 +32,7 @@ pub fn dir() -> PodDir {
         root: PathBuf::from("/var/lib/podshim"),
         state: PathBuf::from("/run/podshim"),
         logs: PathBuf::from("/var/log/podshim/pods"),
+        network: PathBuf::from("/run/podshim-host/podshim0"),
     };
     layout.pod("0b0e8d4c")
 }

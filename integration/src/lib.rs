@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -21,7 +22,8 @@ use serde_json::Value;
 /// How long anything may take; the virtual machine is ten times slower than a host.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// One instance: three directories that nobody else uses.
+/// One instance: directories that nobody else uses, and a network namespace that stands for the
+/// host's. Commands have to be started by the thread that made it.
 pub struct Instance {
     dir: tempfile::TempDir,
     state: PathBuf,
@@ -52,6 +54,9 @@ impl Instance {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let state = PathBuf::from(format!("/run/podshim-test-{}-{number}", std::process::id()));
         let dir = tempfile::tempdir().unwrap();
+        // This thread's, and so that of all that it starts: the machine's own is left alone.
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        run("ip link set lo up");
         let instance = Instance { dir, state, _alone: alone };
         let said = instance.podshim(&["load", "-i", image().to_str().unwrap()]);
         assert_eq!(said.code, 0, "{}", said.err);
@@ -68,6 +73,11 @@ impl Instance {
         &self.state
     }
 
+    /// Where the network of this test's host is remembered.
+    pub fn network(&self) -> PathBuf {
+        self.dir.path().join("network")
+    }
+
     /// A command line of this instance.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
@@ -76,6 +86,7 @@ impl Instance {
             .env("PODSHIM_ROOT", self.root())
             .env("PODSHIM_STATE", &self.state)
             .env("PODSHIM_LOG_DIR", self.dir.path().join("logs"))
+            .env("PODSHIM_NETWORK_STATE", self.network())
             .stdin(Stdio::null());
         command
     }
@@ -272,10 +283,20 @@ impl Instance {
         if self.state.exists() {
             left.push(format!("{state} exists"));
         }
-        let kept = fs::read_dir(self.root().join("pods")).into_iter().flatten();
-        left.extend(kept.map(|e| format!("{}", e.unwrap().path().display())));
+        for dir in [self.root().join("pods"), self.network().join("addresses")] {
+            let kept = fs::read_dir(dir).into_iter().flatten();
+            left.extend(kept.map(|e| format!("{}", e.unwrap().path().display())));
+        }
         left
     }
+}
+
+/// Runs a command line of the shell to its end; what it prints.
+pub fn run(line: &str) -> String {
+    let done = Command::new("sh").args(["-c", line]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{line}: {out}{err}");
+    out.into_owned()
 }
 
 impl Instance {

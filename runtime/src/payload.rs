@@ -95,7 +95,8 @@ mod tests {
     fn files_are_links_through_data_with_their_modes_and_group() {
         let temp = tempfile::tempdir().expect("directory");
         let at = |name: &str| temp.path().join(name);
-        let layout = Layout { root: at("root"), state: at("state"), logs: at("logs") };
+        let layout =
+            Layout { root: at("root"), state: at("state"), logs: at("logs"), network: at("net") };
         let dir = layout.pod("0b0e8d4c");
         let file = |mode, text: &str| PayloadFile { mode, data: text.into() };
         let files = [

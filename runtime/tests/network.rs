@@ -3,6 +3,7 @@
 
 // Helpers of tests are tests, which clippy does not see.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::print_stdout, reason = "a helper process tells its test; timings are shown")]
 
 mod network {
     pub mod host;

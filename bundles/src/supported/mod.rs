@@ -27,7 +27,7 @@ pub struct Unsupported {
 /// Looks at an object of the given definition.
 pub fn check(root: &Node, definition: &str) -> Unsupported {
     let mut check = Check::default();
-    check.object(root, definition, &Path::default(), false);
+    check.object(root, definition, &Path::default());
     check.finish()
 }
 
@@ -40,11 +40,9 @@ struct Check {
 }
 
 impl Check {
-    fn object(&mut self, node: &Node, definition: &str, path: &Path, host_network: bool) {
+    fn object(&mut self, node: &Node, definition: &str, path: &Path) {
         let Some(kind) = TABLE.iter().find(|kind| kind.name == definition) else { return };
         let fields = schema::fields(definition);
-        let on_host = node.get("hostNetwork").is_some_and(|n| matches!(n.data, Data::Bool(true)));
-        let host_network = host_network || on_host;
         for entry in node.entries() {
             let Some(field) = kind.fields.iter().find(|field| field.name == entry.key) else {
                 continue;
@@ -58,42 +56,32 @@ impl Check {
                 Verdict::Acted => {
                     let schema = fields.and_then(|fields| fields.get(&entry.key));
                     if let Some(below) = schema.and_then(schema::target) {
-                        self.values(&entry.value, below, &path, host_network);
+                        self.values(&entry.value, below, &path);
                     }
-                    self.special(definition, field.name, &entry.value, &path, host_network);
+                    self.special(definition, field.name, &entry.value, &path);
                 }
             }
         }
     }
 
-    fn values(&mut self, node: &Node, definition: &str, path: &Path, host_network: bool) {
+    fn values(&mut self, node: &Node, definition: &str, path: &Path) {
         match &node.data {
             Data::List(items) => {
                 for (i, item) in items.iter().enumerate() {
-                    self.object(item, definition, &path.index(i), host_network);
+                    self.object(item, definition, &path.index(i));
                 }
             }
-            _ => self.object(node, definition, path, host_network),
+            _ => self.object(node, definition, path),
         }
     }
 
     /// The rules that a field's own value does not decide.
-    fn special(&mut self, of: &str, field: &str, value: &Node, path: &Path, host_network: bool) {
-        match (of.rsplit('.').next(), field) {
-            (Some("ResourceRequirements"), "limits" | "requests") => {
-                for entry in value.entries() {
-                    self.resource(&entry.key, path.key(&entry.key));
-                }
+    fn special(&mut self, of: &str, field: &str, value: &Node, path: &Path) {
+        let is_requirement = of.rsplit('.').next() == Some("ResourceRequirements");
+        if is_requirement && matches!(field, "limits" | "requests") {
+            for entry in value.entries() {
+                self.resource(&entry.key, path.key(&entry.key));
             }
-            (Some("ContainerPort"), "hostPort")
-                if !host_network && !matches!(value.data, Data::Int(0)) =>
-            {
-                self.refuse(
-                    path.clone(),
-                    "a port of the host reaches the pod only with `hostNetwork: true`",
-                );
-            }
-            _ => {}
         }
     }
 

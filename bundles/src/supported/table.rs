@@ -313,11 +313,11 @@ pub const TABLE: &[Type] = &[
     Type {
         name: "io.k8s.api.core.v1.ContainerPort",
         fields: &[
-            ignored("containerPort"),
-            ignored("hostIP"),
+            acted("containerPort"),
+            acted("hostIP"),
             acted("hostPort"),
             ignored("name"),
-            ignored("protocol"),
+            acted("protocol"),
         ],
     },
     Type {

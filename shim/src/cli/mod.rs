@@ -78,6 +78,16 @@ pub struct Directories {
         default_value = "/var/log/podshim/pods"
     )]
     log_dir: PathBuf,
+    /// Where the network of the host's pods is remembered
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "PODSHIM_NETWORK_STATE",
+        default_value = "/run/podshim-host/podshim0"
+    )]
+    network_state: PathBuf,
 }
 
 impl Directories {
@@ -87,6 +97,7 @@ impl Directories {
             root: absolute(&self.root)?,
             state: absolute(&self.state)?,
             logs: absolute(&self.log_dir)?,
+            network: absolute(&self.network_state)?,
         })
     }
 }
@@ -122,7 +133,7 @@ enum Command {
     /// Pull an image from its registry
     Pull(PullArgs),
     /// Remove what dead instances left behind, and the logs of pods that are gone
-    Prune,
+    Prune(PruneArgs),
     /// The process that is a pod; started by podshim itself
     #[command(hide = true)]
     Shim(ShimArgs),
@@ -137,6 +148,13 @@ pub struct RunArgs {
     /// When to pull images, whatever the manifests say
     #[arg(long, value_enum)]
     pub pull: Option<PullOverride>,
+    /// The network of pods that do not use the host's
+    #[arg(long, value_enum, default_value = "bridge", env = "PODSHIM_NETWORK")]
+    pub network: NetworkKind,
+    /// The addresses of the host's pods, when the first one starts (else one of 10.213.0.0/16 to
+    /// 10.222.0.0/16 that no route of the host overlaps)
+    #[arg(long, value_name = "CIDR")]
+    pub pod_cidr: Option<String>,
     /// Kernel parameters that pods may set besides the safe ones; NAME may end with `*`
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Vec<String>,
@@ -149,6 +167,15 @@ pub struct RunArgs {
     /// Fields without effect are errors, not warnings
     #[arg(long)]
     pub strict: bool,
+}
+
+/// `--network` of `podshim run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NetworkKind {
+    /// An address on a bridge of the host, and the host's ports that the manifests ask for
+    Bridge,
+    /// A loopback and nothing else
+    None,
 }
 
 /// `-o` of `podshim run`.
@@ -251,6 +278,15 @@ pub struct DeleteArgs {
     /// Their namespace
     #[arg(long, short, default_value = "default")]
     namespace: String,
+}
+
+/// `podshim prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Also all images and logs, and the host's network of pods: what an uninstall needs. No pod may
+    /// live
+    #[arg(long)]
+    all: bool,
 }
 
 /// `podshim exec`.
@@ -446,9 +482,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Restart(args) => restart::restart(&layout, &args),
         Command::Load(args) => images::load(&layout, &args),
         Command::Pull(args) => images::pull(&layout, &args),
-        Command::Prune => {
+        Command::Prune(args) => {
             need_root("prune")?;
-            prune::prune(&layout)
+            prune::prune(&layout, &args)
         }
         Command::Shim(args) => {
             diagnostics()?;

@@ -7,12 +7,15 @@ use std::path::Path;
 use anyhow::Context;
 use bundles::layout::Layout;
 
+use super::PruneArgs;
 use super::terminal::Output;
+use crate::pod::network;
 use crate::pod::scrap::{self, Verdict};
 use crate::run::objects;
 
 /// Scraps pods whose shim and owner are dead, removes leftovers and the logs of pods that are gone.
-pub fn prune(layout: &Layout) -> anyhow::Result<i32> {
+/// With `--all`, everything else of podshim's goes too.
+pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
     let mut output = Output::default();
     for uid in names_in(&layout.pods())? {
         match scrap::if_dead(layout, &uid)? {
@@ -29,10 +32,51 @@ pub fn prune(layout: &Layout) -> anyhow::Result<i32> {
     for name in prune_logs(layout)? {
         output.line(format_args!("removed the logs of {name}"));
     }
+    for uid in network::of(layout, None)?.prune()? {
+        output.line(format_args!("freed the address of pod {uid}"));
+    }
     let lock = runtime::state_dir::lock(layout)?;
     runtime::state_dir::leave_if_last(layout, &lock)?;
+    if args.all {
+        remove_all(layout, &mut output)?;
+    }
     output.end()?;
     Ok(0)
+}
+
+/// What a host has of podshim when no pod lives. Profiles that the user put below the root stay.
+fn remove_all(layout: &Layout, output: &mut Output) -> anyhow::Result<()> {
+    let living = names_in(&layout.pods())?;
+    if !living.is_empty() {
+        anyhow::bail!(
+            "{} pods live in {}: end them first (`podshim delete pod NAME`)",
+            living.len(),
+            layout.state.display()
+        );
+    }
+    if layout.network.exists() {
+        network::of(layout, None)?.remove_all()?;
+        output.line("removed the network of pods");
+    }
+    for (path, what) in [
+        (layout.images(), "all images"),
+        (layout.root.join("pods"), "what pods kept"),
+        (layout.logs.clone(), "all logs"),
+    ] {
+        match fs::remove_dir_all(&path) {
+            Ok(()) => output.line(format_args!("removed {what}")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot remove {}", path.display())),
+        }
+    }
+    let _ = fs::remove_file(layout.lock());
+    // What is not ours keeps its directory.
+    let _ = fs::remove_dir(&layout.root);
+    let _ = fs::remove_dir(&layout.state);
+    if let Some(of_host) = layout.network.parent() {
+        let _ = fs::remove_dir(of_host);
+    }
+    Ok(())
 }
 
 /// `<namespace>_<name>_<uid>` whose pod is not alive.

@@ -55,6 +55,14 @@ fn start_ticks(pid: i32) -> Option<u64> {
     rest.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// `--network bridge` of `podshim run`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodNetwork {
+    /// `--pod-cidr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
+}
+
 /// Everything that a shim is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PodFile {
@@ -69,6 +77,11 @@ pub struct PodFile {
     pub state: PathBuf,
     /// `--log-dir`.
     pub logs: PathBuf,
+    /// Where the network of the host's pods is remembered.
+    pub network_state: PathBuf,
+    /// The network that it is on, unless it has only a loopback, or the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<PodNetwork>,
     /// `--pull`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull: Option<PullOverride>,
@@ -86,7 +99,12 @@ pub struct PodFile {
 impl PodFile {
     /// The directories of the instance that the pod belongs to.
     pub fn layout(&self) -> Layout {
-        Layout { root: self.root.clone(), state: self.state.clone(), logs: self.logs.clone() }
+        Layout {
+            root: self.root.clone(),
+            state: self.state.clone(),
+            logs: self.logs.clone(),
+            network: self.network_state.clone(),
+        }
     }
 
     /// Reads a pod's file.

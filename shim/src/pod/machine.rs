@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,8 @@ pub struct Machine {
     pub(super) host: bundles::host::Host,
     pub(super) wanted: runtime::sandbox::Wanted,
     pub(super) sandbox: Option<runtime::sandbox::Sandbox>,
+    /// The pod's own address.
+    pub(super) address: Option<Ipv4Addr>,
     pub(super) pump: Option<Pump>,
     /// Logs of runs that have begun while the log of the run before takes no more.
     pub(super) next_logs: BTreeMap<usize, PathBuf>,
@@ -120,6 +123,7 @@ impl Machine {
             clients,
             cgroups,
             sandbox: None,
+            address: None,
             pump: None,
             next_logs: BTreeMap::new(),
             output_told: BTreeMap::new(),
@@ -246,10 +250,10 @@ impl Machine {
             if let Some(ip) = &self.host.host_ip {
                 map.insert("hostIP".into(), ip.clone().into());
                 map.insert("hostIPs".into(), serde_json::json!([{"ip": ip}]));
-                if self.wanted.host_network {
-                    map.insert("podIP".into(), ip.clone().into());
-                    map.insert("podIPs".into(), serde_json::json!([{"ip": ip}]));
-                }
+            }
+            if let Some(ip) = self.pod_ips().first() {
+                map.insert("podIP".into(), ip.clone().into());
+                map.insert("podIPs".into(), serde_json::json!([{"ip": ip}]));
             }
         }
         value

@@ -25,6 +25,7 @@ pub mod file;
 mod image;
 mod last_words;
 mod machine;
+pub mod network;
 mod output;
 mod probes;
 pub mod sandbox;

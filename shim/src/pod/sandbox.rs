@@ -145,6 +145,7 @@ impl Machine {
         let values = resources::pod_resources(&spec, &self.host)?;
         self.cgroups.make_pod(&self.pod_cgroup, &values)?;
         self.sandbox = Some(runtime::sandbox::make(&self.dir, &self.wanted)?);
+        self.attach()?;
         runtime::volume::make_shm(&self.dir)?;
         for empty_dir in volume::empty_dirs(&spec, &self.host)? {
             runtime::volume::make_empty_dir(&self.dir, &empty_dir)?;
@@ -187,9 +188,12 @@ impl Machine {
         Ok(())
     }
 
-    /// The pod's addresses: the host's on its network; none beyond loopback otherwise, so far.
+    /// The pod's addresses: the host's on its network, else its own if it has one.
     pub(super) fn pod_ips(&self) -> Vec<String> {
-        self.host.host_ip.iter().filter(|_| self.wanted.host_network).cloned().collect()
+        if self.wanted.host_network {
+            return self.host.host_ip.iter().cloned().collect();
+        }
+        self.address.iter().map(ToString::to_string).collect()
     }
 
     fn open_pump(&mut self) -> anyhow::Result<()> {
@@ -206,6 +210,9 @@ impl Machine {
     /// Takes back what a failed attempt made.
     fn undo_sandbox(&mut self) {
         self.pump = None;
+        if let Err(e) = self.detach() {
+            tracing::warn!("{}", crate::cli::one_line(&e));
+        }
         if let Some(sandbox) = self.sandbox.take()
             && let Err(e) = sandbox.remove()
         {
@@ -229,6 +236,7 @@ impl Machine {
         while runtime::sys::process::reap().is_some() {}
         note(self.cgroups.remove_pod(&self.pod_cgroup).map_err(|e| runtime::chain(&e)));
         self.pump = None;
+        note(self.detach().map_err(|e| crate::cli::one_line(&e)));
         if let Some(sandbox) = self.sandbox.take() {
             note(sandbox.remove().map_err(|e| runtime::chain(&e)));
         }

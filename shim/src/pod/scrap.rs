@@ -14,6 +14,7 @@ use runtime::state_dir;
 use rustix::fs::{FlockOperation, flock};
 
 use super::file::PodFile;
+use super::network;
 
 /// What became of a pod that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ fn remove(layout: &Layout, uid: &str, lock: File) -> anyhow::Result<()> {
     remove_cgroups(uid)?;
     let dir = layout.pod(uid);
     runtime::sandbox::unpin(&dir.pin)?;
+    network::of(layout, None)?.detach(uid)?;
     let root_lock = state_dir::lock(layout)?;
     remove_names(layout, uid)?;
     remove_tree(&dir.kept)?;
@@ -101,6 +103,7 @@ pub fn leftovers(layout: &Layout) -> anyhow::Result<Vec<String>> {
         }
         remove_cgroups(&uid)?;
         runtime::sandbox::unpin(&layout.pod(&uid).pin)?;
+        network::of(layout, None)?.detach(&uid)?;
         remove_names(layout, &uid)?;
         remove_tree(&layout.kept(&uid))?;
         drop(held);

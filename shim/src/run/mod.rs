@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use bundles::layout::Layout;
 use bundles::manifest::{self, Object};
 use bundles::sysctl;
@@ -17,7 +18,8 @@ use runtime::state_dir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{CANNOT, RunArgs, RunOutput, colour_wanted, tell};
+use crate::cli::{CANNOT, NetworkKind, RunArgs, RunOutput, colour_wanted, tell};
+use crate::pod::file::PodNetwork;
 use crate::protocol::{Reply, Request};
 
 mod host_notes;
@@ -53,11 +55,12 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
             );
         }
     }
+    let network = network(args, &objects)?;
     // One thread: shims are started from here, and nothing here is slow.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let printer = Printer::new(args.quiet, args.output == Some(RunOutput::Json));
-        let spawner = Spawner::new(layout, args.pull, read)?;
+        let spawner = Spawner::new(layout, args.pull, read, network)?;
         if let Some(note) = host_notes::cpu(&objects) {
             printer.warn(note);
         }
@@ -76,6 +79,21 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
         session.finish();
         code
     })
+}
+
+/// The network that pods are on; what it cannot give is said before anything runs.
+fn network(args: &RunArgs, objects: &[Object]) -> anyhow::Result<Option<PodNetwork>> {
+    if let Some(range) = &args.pod_cidr {
+        range.parse::<runtime::network::Cidr>().context("--pod-cidr")?;
+    }
+    for spec in objects.iter().filter_map(Object::pod_spec) {
+        let ports = runtime::network::HostPort::of_pod(spec)?;
+        let on_host = spec.host_network == Some(true);
+        if args.network == NetworkKind::None && !on_host && !ports.is_empty() {
+            anyhow::bail!("a pod asks for a hostPort, which takes `--network bridge`");
+        }
+    }
+    Ok((args.network == NetworkKind::Bridge).then(|| PodNetwork { range: args.pod_cidr.clone() }))
 }
 
 /// Whether an object has more than one pod at a time: then lines name the pod too.

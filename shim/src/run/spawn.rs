@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use runtime::state_dir::{self, make_dir};
 
 use crate::pod::compile::containers;
-use crate::pod::file::{Owner, PodFile, PullOverride};
+use crate::pod::file::{Owner, PodFile, PodNetwork, PullOverride};
 
 /// What all pods of one `podshim run` have in common.
 pub struct Spawner {
@@ -25,6 +25,8 @@ pub struct Spawner {
     owner: Owner,
     /// The ConfigMaps and Secrets of the manifests.
     objects: Vec<Object>,
+    /// The network that they are on.
+    network: Option<PodNetwork>,
     /// Our own binary, sealed: every shim is executed from this one copy.
     binary: OwnedFd,
 }
@@ -49,10 +51,11 @@ impl Spawner {
         layout: Layout,
         pull: Option<PullOverride>,
         objects: Vec<Object>,
+        network: Option<PodNetwork>,
     ) -> anyhow::Result<Spawner> {
         let binary = runtime::seal::own_binary()
             .context("cannot make a sealed copy of podshim (is vm.memfd_noexec 2?)")?;
-        Ok(Spawner { layout, pull, owner: Owner::this()?, objects, binary })
+        Ok(Spawner { layout, pull, owner: Owner::this()?, objects, network, binary })
     }
 
     /// The directories of this instance.
@@ -111,6 +114,8 @@ impl Spawner {
             root: self.layout.root.clone(),
             state: self.layout.state.clone(),
             logs: self.layout.logs.clone(),
+            network_state: self.layout.network.clone(),
+            network: self.network.clone(),
             pull: self.pull,
             always_written,
             at_start: indexes(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),
