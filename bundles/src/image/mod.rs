@@ -11,6 +11,7 @@ mod compression;
 pub mod digest;
 pub mod document;
 pub mod layer;
+mod partial;
 pub mod policy;
 pub mod reference;
 pub mod registry;

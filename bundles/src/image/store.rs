@@ -3,6 +3,7 @@
 //! ```text
 //! <dir>/refs/<sha256 of the name>.json   what the name means: digests, layers, config
 //! <dir>/layers/<26 characters>/          an unpacked layer, named by its diffID, shared by images
+//! <dir>/partial/<sha256 of a blob>       the beginning of a blob; see `partial`
 //! <dir>/tmp/                             what is being made; see `temp`
 //! ```
 //!
@@ -16,6 +17,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::digest::Digest;
+use super::partial;
 use super::temp::{self, Lock, Temp};
 use super::{Image, ImageConfig, Reference};
 
@@ -81,7 +83,8 @@ impl Store {
     /// done.
     pub fn open(dir: &Path) -> Result<Store> {
         let store = Store { dir: dir.to_owned() };
-        for part in [store.dir.clone(), store.refs(), store.layers(), store.tmp()] {
+        for part in [store.dir.clone(), store.refs(), store.layers(), store.partial(), store.tmp()]
+        {
             // 0700: a setuid program in a layer is not for the host's users.
             fs::DirBuilder::new()
                 .recursive(true)
@@ -91,6 +94,7 @@ impl Store {
         }
         // What stays is never read, and the next one to come tries again.
         let _ = temp::clean(&store.tmp());
+        let _ = partial::clean(&store.partial());
         Ok(store)
     }
 
@@ -173,6 +177,32 @@ impl Store {
         fs::File::open(self.refs())?.sync_all()
     }
 
+    /// The config with the digest `id` and its layers' diffIDs, if an image in the store has it.
+    pub(crate) fn config(&self, id: &Digest) -> Result<Option<(ImageConfig, Vec<Digest>)>> {
+        let found = self.records()?.into_iter().find(|(_, record)| record.id == *id);
+        Ok(found.map(|(_, record)| (record.config, record.layers)))
+    }
+
+    /// All that can be read of what names mean, with the files that say it.
+    pub(crate) fn records(&self) -> Result<Vec<(PathBuf, Record)>> {
+        let refs = self.refs();
+        let unreadable = |source| StoreError::Read { path: refs.clone(), source };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&refs).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            match fs::read(&path) {
+                // A damaged one is told where it is asked for by its name.
+                Ok(bytes) => {
+                    records
+                        .extend(serde_json::from_slice(&bytes).ok().map(|record| (path, record)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(StoreError::Read { path, source }),
+            }
+        }
+        Ok(records)
+    }
+
     /// A directory for what is being made.
     pub(crate) fn temp(&self) -> io::Result<Temp> {
         Temp::new(&self.tmp())
@@ -202,6 +232,10 @@ impl Store {
 
     fn refs(&self) -> PathBuf {
         self.dir.join("refs")
+    }
+
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.dir.join("partial")
     }
 
     fn tmp(&self) -> PathBuf {
@@ -294,7 +328,8 @@ mod tests {
     fn no_other_user_can_look_into_a_store() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("images")).unwrap();
-        for part in [store.dir.clone(), store.layers(), store.refs(), store.tmp()] {
+        for part in [store.dir.clone(), store.layers(), store.refs(), store.partial(), store.tmp()]
+        {
             assert_eq!(fs::metadata(part).unwrap().permissions().mode() & 0o777, 0o700);
         }
     }

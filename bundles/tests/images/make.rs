@@ -64,6 +64,10 @@ impl Tar {
         self.entry(EntryType::Regular, path, content.as_bytes(), |_| {})
     }
 
+    pub fn bytes(self, path: &str, content: &[u8]) -> Tar {
+        self.entry(EntryType::Regular, path, content, |_| {})
+    }
+
     pub fn directory(self, path: &str, mode: u32) -> Tar {
         self.entry(EntryType::Directory, path, b"", |h| h.set_mode(mode))
     }
@@ -102,6 +106,20 @@ impl Tar {
         self.0.resize(self.0.len() + 1024, 0);
         self.0
     }
+}
+
+/// Bytes that no compression makes fewer, the same each time.
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| next()).collect();
+    bytes.truncate(count);
+    bytes
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -15,6 +15,7 @@ mod get;
 mod images;
 mod logs;
 mod prune;
+pub mod registries;
 mod restart;
 pub mod table;
 
@@ -247,6 +248,12 @@ pub struct PullArgs {
     /// No progress
     #[arg(long, short)]
     quiet: bool,
+    /// Without TLS, for registries that have none; passwords then go over the network in the clear
+    #[arg(long)]
+    plain_http: bool,
+    /// With TLS that is not verified, or without: anybody on the way can give another image
+    #[arg(long, conflicts_with = "plain_http")]
+    insecure: bool,
 }
 
 /// `podshim shim`.
