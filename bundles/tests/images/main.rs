@@ -1,11 +1,15 @@
 //! Images from the outside: hostile layers, archives, and a real registry on loopback.
 //!
-//! Needs root (owners, whiteouts, trusted attributes) and the program `docker-registry` of the
-//! Debian package of that name. All that is made lies in temporary directories.
+//! Needs root (owners, whiteouts, trusted attributes) and programs of Debian's packages
+//! `docker-registry`, `apache2-utils` and `openssl`. All that is made lies in temporary directories.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod archive;
+mod fake;
 mod hostile;
+mod login;
 mod make;
+mod pulling;
 mod registry;
+mod server;

@@ -1,5 +1,6 @@
 //! `pod.json`: the pod as it was accepted, and where it lives. Written once, before the shim starts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -72,6 +73,10 @@ pub struct PodFile {
     /// written and not defaulted.
     #[serde(default)]
     pub always_written: Vec<usize>,
+    /// The variables that a pull looks at, as the user had them: a shim has no environment, and its
+    /// pulls are to find the user's logins and proxies.
+    #[serde(default)]
+    pub pull_environment: BTreeMap<String, String>,
     /// The `podshim run` that made it.
     pub owner: Owner,
 }

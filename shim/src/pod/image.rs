@@ -97,6 +97,7 @@ impl Machine {
             .arg("--root")
             .arg(&self.layout.root)
             .arg(reference.to_string())
+            .envs(&self.file.pull_environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(theirs)

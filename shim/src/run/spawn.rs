@@ -100,6 +100,7 @@ impl Spawner {
             logs: self.layout.logs.clone(),
             pull: self.pull,
             always_written,
+            pull_environment: crate::cli::registries::environment(),
             owner: self.owner.clone(),
         }
     }
