@@ -10,6 +10,7 @@ mod fake;
 mod hostile;
 mod login;
 mod make;
+mod mirrors;
 mod pulling;
 mod registry;
 mod server;

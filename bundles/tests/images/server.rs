@@ -28,7 +28,7 @@ pub struct Registry {
 impl Registry {
     /// One that everybody may use.
     pub fn start() -> Registry {
-        Registry::start_with("")
+        Registry::start_with("", "")
     }
 
     /// One that wants user `u` with the password `p:w`.
@@ -38,20 +38,27 @@ impl Registry {
         let made = Command::new("htpasswd").args(["-Bbn", "u", "p:w"]).output();
         fs::write(&file, made.expect("install the Debian package apache2-utils").stdout).unwrap();
         let auth = format!("auth: {{htpasswd: {{realm: r, path: {}}}}}\n", file.display());
-        let mut registry = Registry::start_with(&auth);
+        let mut registry = Registry::start_with(&auth, "");
         registry._passwords = Some(dir);
         registry.login = "Authorization: Basic dTpwOnc=\r\n".into();
         registry
     }
 
-    fn start_with(auth: &str) -> Registry {
+    /// One that speaks TLS with the given certificate and key.
+    pub fn with_tls(certificate: &Path, key: &Path) -> Registry {
+        let tls =
+            format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display());
+        Registry::start_with("", &tls)
+    }
+
+    fn start_with(auth: &str, tls: &str) -> Registry {
         assert!(Path::new(PROGRAM).exists(), "install the Debian package docker-registry");
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = dir.path().join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: 127.0.0.1:{port}}}\n{auth}",
+             http: {{addr: 127.0.0.1:{port}{tls}}}\n{auth}",
             dir.path().join("data").display()
         );
         fs::write(&config, text).unwrap();

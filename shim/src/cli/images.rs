@@ -38,7 +38,7 @@ pub fn load(layout: &Layout, args: &LoadArgs) -> anyhow::Result<i32> {
 pub fn pull(layout: &Layout, args: &PullArgs) -> anyhow::Result<i32> {
     let store = Store::open(&layout.images())?;
     let reference = Reference::parse(&args.image)?;
-    let options = registries::options(args.plain_http, args.insecure);
+    let options = registries::options(args.plain_http, args.insecure)?;
     let mut bar = Bar::new(!args.quiet);
     match registry::pull(&store, &reference, &options, &mut |p| bar.show(&p)) {
         Ok(image) => {

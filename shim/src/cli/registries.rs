@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bundles::image::registry::Options;
 use bundles::image::registry::credentials::{Credentials, HelperAnswer};
+use bundles::image::registry::places::{Places, PlacesError};
 
 /// How long a helper may take: some ask a keyring or a cloud.
 const HELPER_TIME: Duration = Duration::from_secs(30);
@@ -48,16 +49,17 @@ pub fn environment() -> BTreeMap<String, String> {
 }
 
 /// The options of a pull by this process' user.
-pub fn options(plain_http: bool, insecure: bool) -> Options {
+pub fn options(plain_http: bool, insecure: bool) -> Result<Options, PlacesError> {
     let variable = |name: &str| -> Option<OsString> { std::env::var_os(name) };
     let uid = rustix::process::geteuid().as_raw();
-    Options {
+    Ok(Options {
+        places: Places::of(&variable)?,
         credentials: Credentials { helper: Some(ask_helper), ..Credentials::of(&variable, uid) },
         plain_http,
         insecure,
         certificates: CERTIFICATES.map(PathBuf::from).to_vec(),
         ..Options::default()
-    }
+    })
 }
 
 /// Asks `docker-credential-<name>` for the login at `server`.

@@ -12,7 +12,8 @@ use base64::Engine as _;
 use ureq::http::header::WWW_AUTHENTICATE;
 
 use super::credentials::{Credential, CredentialError};
-use super::http::{Answer, Host, HttpError, Question, Security};
+use super::failure::HttpError;
+use super::http::{Answer, Host, Question, Security};
 use super::url::{Url, form};
 
 /// Bytes of a token server's answer.

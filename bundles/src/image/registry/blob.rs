@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::endpoint::{Endpoint, EndpointError};
-use super::http::{Answer, HttpError};
+use super::failure::HttpError;
+use super::http::Answer;
 use super::{Progress, PullError, Source};
 use crate::image::digest::Digest;
 use crate::image::document::Descriptor;
@@ -44,42 +45,53 @@ impl Fetch<'_> {
         let tell = &mut self.tell;
         let mut waiting = || tell(Progress::Waiting { digest: digest.to_string() });
         let mut partial = Partial::open(&store.partial(), digest, &mut waiting).map_err(written)?;
-        // What is there was written by somebody else, who may have been wrong.
+        let mut failures = Vec::new();
+        for endpoint in &self.source.endpoints {
+            match self.whole(endpoint, store, &mut partial)? {
+                Ok(()) => return Ok(partial),
+                Err(error) => failures.push((endpoint.name.clone(), error)),
+            }
+        }
+        if partial.bytes() == 0 {
+            partial.remove().map_err(written)?;
+        }
+        Err(self.source.failed(self.what, failures))
+    }
+
+    /// All of it from one place, and right.
+    fn whole(
+        &mut self,
+        endpoint: &Endpoint<'_>,
+        store: &Store,
+        partial: &mut Partial,
+    ) -> Result<Result<(), EndpointError>, PullError> {
+        let written = |e| PullError::Store(store.write_error(e));
+        let digest = &self.descriptor.digest;
+        // What is there may be another's, who may have been wrong.
         let mut again = partial.bytes() > 0;
         loop {
             if partial.bytes() > self.descriptor.size {
                 partial.clear().map_err(written)?;
             }
-            self.fill(store, &mut partial)?;
+            if let Err(error) = self.fill(endpoint, store, partial)? {
+                return Ok(Err(error));
+            }
             let found = partial.digest();
             if found == *digest {
-                return Ok(partial);
+                return Ok(Ok(()));
             }
             partial.clear().map_err(written)?;
             if !again {
-                partial.remove().map_err(written)?;
-                let (expected, found) = (digest.to_string(), found.to_string());
-                return Err(self.source.mismatch(self.what, expected, found));
+                return Ok(Err(EndpointError::digest(self.what, digest, &found)));
             }
-            let reason = "what an earlier pull left of it is wrong".to_owned();
+            let reason = "what was there of it is wrong".to_owned();
             (self.tell)(Progress::Retry { digest: digest.to_string(), reason });
             again = false;
         }
     }
 
-    /// Asks until all bytes are there: one place after the other, each again while it makes sense.
-    fn fill(&mut self, store: &Store, partial: &mut Partial) -> Result<(), PullError> {
-        let mut failures = Vec::new();
-        for endpoint in &self.source.endpoints {
-            match self.fill_from(endpoint, store, partial)? {
-                Ok(()) => return Ok(()),
-                Err(error) => failures.push((endpoint.name.clone(), error)),
-            }
-        }
-        Err(self.source.failed(self.what, failures))
-    }
-
-    fn fill_from(
+    /// Asks one place until all bytes are there, again while it makes sense.
+    fn fill(
         &mut self,
         endpoint: &Endpoint<'_>,
         store: &Store,
@@ -193,14 +205,11 @@ pub(super) fn document(
     descriptor: &Descriptor,
     what: &'static str,
 ) -> Result<Vec<u8>, PullError> {
-    let bytes = source.try_all(what, &|endpoint| {
-        let answer = endpoint.blob(&descriptor.digest, 0)?;
-        Ok(answer.small(descriptor.size)?)
-    })?;
-    let found = Digest::of(&bytes);
-    if found != descriptor.digest {
-        let (expected, found) = (descriptor.digest.to_string(), found.to_string());
-        return Err(source.mismatch(what, expected, found));
-    }
-    Ok(bytes)
+    source.try_all(what, &|endpoint| {
+        let bytes = endpoint.blob(&descriptor.digest, 0)?.small(descriptor.size)?;
+        match Digest::of(&bytes) {
+            found if found == descriptor.digest => Ok(bytes),
+            found => Err(EndpointError::digest(what, &descriptor.digest, &found)),
+        }
+    })
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::auth::{Auth, AuthError};
 use super::credentials::Credentials;
-use super::http::{Answer, Host, HttpError, Question};
+use super::failure::HttpError;
+use super::http::{Answer, Host, Question};
 use crate::image::digest::Digest;
 use crate::image::document::MAX_DOCUMENT;
 
@@ -24,16 +25,31 @@ pub enum EndpointError {
     /// The login failed.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// It gives something else than was asked for.
+    #[error("{what} that it gives has digest {found} and not {expected}")]
+    Digest {
+        /// The manifest, a layer, ….
+        what: &'static str,
+        /// The digest that was asked for.
+        expected: String,
+        /// That of what it gives.
+        found: String,
+    },
 }
 
 impl EndpointError {
+    pub(super) fn digest(what: &'static str, expected: &Digest, found: &Digest) -> EndpointError {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        EndpointError::Digest { what, expected, found }
+    }
+
     /// Whether the same request may succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             EndpointError::Http(error) => error.is_transient(),
             EndpointError::Auth(AuthError::Token { source, .. }) => source.is_transient(),
-            EndpointError::Auth(_) => false,
+            EndpointError::Auth(_) | EndpointError::Digest { .. } => false,
         }
     }
 
@@ -45,7 +61,7 @@ impl EndpointError {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             EndpointError::Http(error) => error.retry_after(),
-            EndpointError::Auth(_) => None,
+            EndpointError::Auth(_) | EndpointError::Digest { .. } => None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! for where it sends us to: a login goes to the host that was asked and nowhere else, and from TLS
 //! nothing leads to a connection without it. What an answer means is for the caller.
 
-use std::io::{self, Read};
+use std::io::Read as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, Request};
 use ureq::{Agent, Body};
 
-use super::tls::{self, Trust};
+use super::failure::{HttpError, failed};
+use super::tls::Trust;
 use super::url::Url;
 
 /// How long a registry may take to answer the connection, TLS included.
@@ -23,116 +24,6 @@ pub(super) const SILENCE: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 5;
 /// How much of a refusal is read to tell it.
 const MAX_MESSAGE: u64 = 16 << 10;
-
-/// Why a request was not answered as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// Nobody answers there.
-    #[error("cannot connect to {host}")]
-    Connect {
-        /// Host and port.
-        host: String,
-        /// Why.
-        source: Box<ureq::Error>,
-    },
-    /// It answered, and then no more.
-    #[error("the connection to {host} broke")]
-    Broken {
-        /// Host and port.
-        host: String,
-        /// Why.
-        source: Box<ureq::Error>,
-    },
-    /// The answer's content ended before it was whole.
-    #[error("the connection to {host} broke")]
-    Body {
-        /// Host and port.
-        host: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Its certificate is not one that this host trusts.
-    #[error(
-        "the certificate of {host} is not trusted; if it should be, put the certificate of its \
-         authority into /etc/containers/certs.d/{host}/ca.crt"
-    )]
-    Certificate {
-        /// Host and port.
-        host: String,
-        /// Why.
-        source: Box<ureq::Error>,
-    },
-    /// The host's own certificates cannot be read.
-    #[error("cannot read certificates for {host}")]
-    Trust {
-        /// Host and port.
-        host: String,
-        /// Why.
-        source: Box<tls::TrustError>,
-    },
-    /// It answers, with a refusal.
-    #[error("{host} answers {status}{}", spaced(message))]
-    Status {
-        /// Host and port.
-        host: String,
-        /// The HTTP status.
-        status: u16,
-        /// What it says about it, if anything.
-        message: String,
-        /// For how long it asks to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// It sends us where we do not go.
-    #[error("{host} redirects to {to:?}, which is refused: {why}")]
-    Redirect {
-        /// Host and port.
-        host: String,
-        /// Where to, without what may be secret of it.
-        to: String,
-        /// Why not.
-        why: &'static str,
-    },
-    /// What should be small is not.
-    #[error("{host} sends more than the {limit} bytes that are allowed")]
-    TooLong {
-        /// Host and port.
-        host: String,
-        /// Bytes.
-        limit: u64,
-    },
-    /// An answer contradicts itself or the question.
-    #[error("{host} gives a wrong answer: {why}")]
-    Answer {
-        /// Host and port.
-        host: String,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-impl HttpError {
-    /// Whether the same request may succeed a moment later.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Body { .. } => true,
-            HttpError::Status { status, .. } => matches!(status, 408 | 429 | 500..),
-            _ => false,
-        }
-    }
-
-    /// For how long the host asks to be left alone.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            HttpError::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-}
-
-fn spaced(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
-}
 
 /// Whether and how TLS is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -359,36 +250,6 @@ fn send(agent: &Agent, url: &Url, question: Question<'_>) -> Result<Response, Ht
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Whether nobody was reached, whoever was reached is not trusted, or the connection broke.
-fn failed(host: String, source: ureq::Error) -> HttpError {
-    use ureq::{Error, Timeout};
-    let in_tls = match &source {
-        Error::Rustls(error) => Some(error),
-        Error::Io(error) => error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()),
-        _ => None,
-    };
-    let is_untrusted = matches!(in_tls, Some(rustls::Error::InvalidCertificate(_)));
-    let is_unreached = match &source {
-        Error::Io(error) => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-                | io::ErrorKind::NetworkDown
-                | io::ErrorKind::AddrNotAvailable
-        ),
-        Error::Timeout(after) => matches!(after, Timeout::Resolve | Timeout::Connect),
-        Error::HostNotFound | Error::ConnectionFailed | Error::ConnectProxyFailed(_) => true,
-        _ => false,
-    };
-    let source = Box::new(source);
-    match (is_untrusted, is_unreached) {
-        (true, _) => HttpError::Certificate { host, source },
-        (_, true) => HttpError::Connect { host, source },
-        _ => HttpError::Broken { host, source },
-    }
-}
-
 impl Answer {
     /// The answer if its status is one of `wanted`, and what it says otherwise.
     pub(super) fn expect(self, wanted: &[u16]) -> Result<Answer, HttpError> {
@@ -448,17 +309,5 @@ mod tests {
         assert_eq!(message(body), "not[2J yours");
         assert_eq!(message(br#"{"errors":[{"code":"UNKNOWN"}]}"#), "UNKNOWN");
         assert_eq!(message(b"<html>"), "");
-    }
-
-    #[test]
-    fn what_may_pass_is_told_from_what_will_not() {
-        let status = |status| HttpError::Status {
-            host: "h".into(),
-            status,
-            message: String::new(),
-            retry_after: None,
-        };
-        assert!([408, 429, 500, 503].into_iter().all(|s| status(s).is_transient()));
-        assert!(![400, 401, 403, 404, 416].into_iter().any(|s| status(s).is_transient()));
     }
 }

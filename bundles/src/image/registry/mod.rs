@@ -13,8 +13,11 @@ mod auth;
 mod blob;
 pub mod credentials;
 mod endpoint;
+mod failure;
 mod http;
 mod layers;
+mod options;
+pub mod places;
 mod tls;
 mod url;
 
@@ -22,14 +25,12 @@ use std::time::Duration;
 
 pub use auth::AuthError;
 pub use endpoint::EndpointError;
-pub use http::HttpError;
+pub use failure::HttpError;
+pub use options::Options;
 pub use tls::TrustError;
 
-use self::auth::Auth;
-use self::credentials::Credentials;
 use self::endpoint::Endpoint;
-use self::http::{Host, Security};
-use self::tls::Trust;
+use self::options::is_loopback;
 use super::digest::Digest;
 use super::document::{self, Descriptor, Document, DocumentError, MAX_DOCUMENT};
 use super::layer::LayerError;
@@ -75,6 +76,14 @@ pub enum PullError {
         image: String,
         /// Each place, in the order in which they were asked, and why not.
         failures: Vec<(String, EndpointError)>,
+    },
+    /// The host's administrator does not want it.
+    #[error("{image} is not pulled: its registry is blocked in {}", path.display())]
+    Blocked {
+        /// The image.
+        image: String,
+        /// The file that says so.
+        path: std::path::PathBuf,
     },
     /// A manifest or config cannot be used.
     #[error("image {image}")]
@@ -133,59 +142,6 @@ impl PullError {
 
 type Result<T> = std::result::Result<T, PullError>;
 
-/// How images are pulled.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where logins are looked for; by default nowhere.
-    pub credentials: Credentials,
-    /// Speak without TLS, whatever host it is.
-    pub plain_http: bool,
-    /// Take whoever answers for the registry: TLS that is not verified, or none.
-    pub insecure: bool,
-    /// Directories with certificates (`certs.d`), each with a directory a registry.
-    pub certificates: Vec<std::path::PathBuf>,
-    /// The wait before a broken connection is tried again; doubled each time that nothing came.
-    pub first_wait: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        let first_wait = Duration::from_millis(500);
-        Options {
-            credentials: Credentials::default(),
-            plain_http: false,
-            insecure: false,
-            certificates: Vec::new(),
-            first_wait,
-        }
-    }
-}
-
-impl Options {
-    /// The places from which the image may come, in order.
-    fn endpoints(&self, reference: &Reference) -> Vec<Endpoint<'_>> {
-        vec![self.endpoint(reference.registry(), reference.repository())]
-    }
-
-    fn endpoint(&self, name: &str, repository: &str) -> Endpoint<'_> {
-        let host = if name == "docker.io" { "registry-1.docker.io" } else { name };
-        let security = match (self.plain_http, self.insecure) {
-            (true, _) => Security::Plain,
-            (_, true) => Security::Insecure,
-            _ if is_loopback(host) => Security::Loopback,
-            _ => Security::Tls,
-        };
-        let trust = Trust { dirs: self.certificates.clone() };
-        Endpoint {
-            name: name.to_owned(),
-            host: Host::new(host, security, trust),
-            repository: repository.to_owned(),
-            credentials: &self.credentials,
-            auth: Auth::default(),
-        }
-    }
-}
-
 /// Pulls an image and gives it its name. What is here of it is not fetched again.
 ///
 /// # Errors
@@ -197,7 +153,7 @@ pub fn pull(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Image> {
     let mut source = Source {
-        endpoints: options.endpoints(reference),
+        endpoints: options.endpoints(reference)?,
         image: reference.to_string(),
         first_wait: options.first_wait,
     };
@@ -279,8 +235,7 @@ impl Source<'_> {
             };
             let digest = Digest::of(&bytes);
             if let Some(wanted) = Digest::parse(&name).ok().filter(|wanted| *wanted != digest) {
-                let (wanted, found) = (wanted.to_string(), digest.to_string());
-                return Err(self.mismatch("the manifest", wanted, found));
+                return Ok(Err(EndpointError::digest("the manifest", &wanted, &digest)));
             }
             match Document::parse(&bytes).map_err(|e| self.bad_document(e))? {
                 Document::Manifest { config, layers } => {
@@ -352,6 +307,9 @@ impl Source<'_> {
         let image = self.image.clone();
         match failures.pop() {
             Some((registry, source)) if failures.is_empty() => {
+                if let EndpointError::Digest { what, expected, found } = source {
+                    return PullError::Mismatch { what, image, expected, found };
+                }
                 let source = Box::new(source);
                 match source.is_transient() {
                     true => PullError::Unreachable { registry, image, source },
@@ -374,29 +332,9 @@ impl Source<'_> {
     }
 }
 
-/// Whether a registry's name (with or without a port) is this machine's own.
-fn is_loopback(registry: &str) -> bool {
-    let host = match registry.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => registry.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_this_machine_is_asked_without_tls() {
-        for registry in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.8.8.8", "[::1]:5000"]
-        {
-            assert!(is_loopback(registry), "{registry}");
-        }
-        for registry in ["docker.io", "localhost.example.org", "10.0.0.1:5000", "[::2]:5000"] {
-            assert!(!is_loopback(registry), "{registry}");
-        }
-    }
 
     #[test]
     fn a_registry_that_is_not_there_is_told_from_one_that_refuses() {
