@@ -10,11 +10,15 @@ pub mod archive;
 mod compression;
 pub mod digest;
 pub mod document;
+mod hold;
 pub mod layer;
+mod members;
 mod partial;
 pub mod policy;
 pub mod reference;
 pub mod registry;
+pub mod remove;
+pub mod rootfs;
 pub mod store;
 mod tarball;
 mod temp;
@@ -23,8 +27,9 @@ pub mod unpack;
 pub use crate::image_config::ImageConfig;
 use std::path::PathBuf;
 
+pub use hold::Hold;
 pub use policy::{PullPolicy, default_policy};
-pub use reference::Reference;
+pub use reference::{Reference, ReferenceError};
 pub use store::Store;
 
 /// An image that is wholly in the store.

@@ -3,6 +3,8 @@
 //! ```text
 //! <dir>/refs/<sha256 of the name>.json   what the name means: digests, layers, config
 //! <dir>/layers/<26 characters>/          an unpacked layer, named by its diffID, shared by images
+//! <dir>/holds/                           who needs which layers; see `hold`
+//! <dir>/lock                             see `hold`
 //! <dir>/partial/<sha256 of a blob>       the beginning of a blob; see `partial`
 //! <dir>/tmp/                             what is being made; see `temp`
 //! ```
@@ -64,7 +66,7 @@ pub enum StoreError {
     },
 }
 
-type Result<T> = std::result::Result<T, StoreError>;
+pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 /// What a name means, as it is kept in `refs`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -83,8 +85,14 @@ impl Store {
     /// done.
     pub fn open(dir: &Path) -> Result<Store> {
         let store = Store { dir: dir.to_owned() };
-        for part in [store.dir.clone(), store.refs(), store.layers(), store.partial(), store.tmp()]
-        {
+        for part in [
+            store.dir.clone(),
+            store.refs(),
+            store.layers(),
+            store.holds(),
+            store.partial(),
+            store.tmp(),
+        ] {
             // 0700: a setuid program in a layer is not for the host's users.
             fs::DirBuilder::new()
                 .recursive(true)
@@ -102,9 +110,14 @@ impl Store {
     ///
     /// Reads one small file and looks at each layer's directory: it is on every container's way.
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Image>> {
+        Ok(self.record(reference)?.and_then(|record| self.present(record)))
+    }
+
+    /// What `reference` means.
+    pub(crate) fn record(&self, reference: &Reference) -> Result<Option<Record>> {
         let path = self.ref_path(reference);
         match fs::read(&path) {
-            Ok(bytes) => self.image(&path, &bytes),
+            Ok(bytes) => parse(&path, &bytes).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Read { path, source }),
         }
@@ -114,35 +127,26 @@ impl Store {
     ///
     /// An image that was pulled by tag is listed by tag and by digest.
     pub fn list(&self) -> Result<Vec<Image>> {
-        let refs = self.refs();
-        let unreadable = |source| StoreError::Read { path: refs.clone(), source };
-        let mut images = Vec::new();
-        for entry in fs::read_dir(&refs).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            match fs::read(&path) {
-                Ok(bytes) => images.extend(self.image(&path, &bytes)?),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(StoreError::Read { path, source }),
-            }
-        }
+        let records = self.records_strictly()?.into_iter();
+        let mut images: Vec<Image> =
+            records.filter_map(|(_, record)| self.present(record)).collect();
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         Ok(images)
     }
 
-    fn image(&self, path: &Path, bytes: &[u8]) -> Result<Option<Image>> {
-        let record: Record = serde_json::from_slice(bytes)
-            .map_err(|source| StoreError::Damaged { path: path.to_owned(), source })?;
+    /// The image that a record means, if all its layers are here.
+    pub(crate) fn present(&self, record: Record) -> Option<Image> {
         if !record.layers.iter().all(|layer| self.has_layer(layer)) {
-            return Ok(None);
+            return None;
         }
-        Ok(Some(Image {
+        Some(Image {
             reference: record.reference,
             manifest_digest: record.manifest_digest.into(),
             id: record.id.into(),
             layers: self.stack(&record.layers),
             config: record.config,
             size_bytes: record.size_bytes,
-        }))
+        })
     }
 
     /// The layers' directories, each one once: many images have an empty layer several times, and
@@ -161,7 +165,7 @@ impl Store {
         let written = serde_json::to_vec(&record).map_err(io::Error::other);
         let written = written.and_then(|bytes| self.replace(&path, &bytes).map(|()| bytes));
         let bytes = written.map_err(|source| self.write_error(source))?;
-        match self.image(&path, &bytes)? {
+        match self.present(parse(&path, &bytes)?) {
             Some(image) => Ok(image),
             None => Err(self.write_error(io::Error::other("a layer was removed meanwhile"))),
         }
@@ -185,16 +189,25 @@ impl Store {
 
     /// All that can be read of what names mean, with the files that say it.
     pub(crate) fn records(&self) -> Result<Vec<(PathBuf, Record)>> {
+        // A damaged one is told where it is asked for by its name.
+        Ok(self.all_records()?.into_iter().filter_map(|(path, r)| Some((path, r.ok()?))).collect())
+    }
+
+    /// What all names mean, with the files that say it.
+    pub(crate) fn records_strictly(&self) -> Result<Vec<(PathBuf, Record)>> {
+        self.all_records()?.into_iter().map(|(path, record)| Ok((path, record?))).collect()
+    }
+
+    fn all_records(&self) -> Result<Vec<(PathBuf, Result<Record>)>> {
         let refs = self.refs();
         let unreadable = |source| StoreError::Read { path: refs.clone(), source };
         let mut records = Vec::new();
         for entry in fs::read_dir(&refs).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
             match fs::read(&path) {
-                // A damaged one is told where it is asked for by its name.
                 Ok(bytes) => {
-                    records
-                        .extend(serde_json::from_slice(&bytes).ok().map(|record| (path, record)));
+                    let record = parse(&path, &bytes);
+                    records.push((path, record));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(StoreError::Read { path, source }),
@@ -234,6 +247,14 @@ impl Store {
         self.dir.join("refs")
     }
 
+    pub(crate) fn holds(&self) -> PathBuf {
+        self.dir.join("holds")
+    }
+
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
     pub(crate) fn partial(&self) -> PathBuf {
         self.dir.join("partial")
     }
@@ -247,6 +268,11 @@ impl Store {
         let name = Digest::of(reference.key().as_bytes());
         self.refs().join(format!("{}.json", name.hex()))
     }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Record> {
+    serde_json::from_slice(bytes)
+        .map_err(|source| StoreError::Damaged { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

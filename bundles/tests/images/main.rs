@@ -13,4 +13,5 @@ mod make;
 mod mirrors;
 mod pulling;
 mod registry;
+mod rootfs;
 mod server;

@@ -152,8 +152,25 @@ impl TestImage {
         TestImage::new(vec![lower, upper])
     }
 
-    /// Manifest and blobs by digest, layers compressed if `gzipped`.
+    /// Manifest and blobs by digest, layers compressed with gzip if `gzipped`.
     pub fn oci(&self, gzipped: bool) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
+        match gzipped {
+            true => self.with("application/vnd.oci.image.layer.v1.tar+gzip", gzip),
+            false => self.with("application/vnd.oci.image.layer.v1.tar", <[u8]>::to_vec),
+        }
+    }
+
+    /// The same with layers compressed with zstd.
+    pub fn zstd(&self) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
+        let compress = |bytes: &[u8]| zstd::stream::encode_all(bytes, 3).unwrap();
+        self.with("application/vnd.oci.image.layer.v1.tar+zstd", compress)
+    }
+
+    fn with(
+        &self,
+        layer_type: &str,
+        compress: impl Fn(&[u8]) -> Vec<u8>,
+    ) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
         let mut blobs = BTreeMap::new();
         let mut add = |media_type: &str, bytes: Vec<u8>| {
             let descriptor = descriptor(media_type, &bytes);
@@ -161,14 +178,8 @@ impl TestImage {
             descriptor
         };
         let config = add("application/vnd.oci.image.config.v1+json", self.config.clone());
-        let layers: Vec<Value> = self
-            .layers
-            .iter()
-            .map(|layer| match gzipped {
-                true => add("application/vnd.oci.image.layer.v1.tar+gzip", gzip(layer)),
-                false => add("application/vnd.oci.image.layer.v1.tar", layer.clone()),
-            })
-            .collect();
+        let layers: Vec<Value> =
+            self.layers.iter().map(|layer| add(layer_type, compress(layer))).collect();
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
         });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
@@ -16,15 +16,16 @@ use super::{FAILED, LoadArgs, PullArgs};
 /// Takes images from an archive and names them.
 pub fn load(layout: &Layout, args: &LoadArgs) -> anyhow::Result<i32> {
     let store = Store::open(&layout.images())?;
-    let input: Box<dyn Read> = if args.input == Path::new("-") {
-        Box::new(io::stdin().lock())
+    let mut bar = Bar::new(!args.quiet);
+    let loaded = if args.input == Path::new("-") {
+        archive::load(&store, io::stdin().lock(), &mut |p| bar.show(&p))?
+    } else if args.input.is_dir() {
+        archive::load_directory(&store, &args.input, &mut |p| bar.show(&p))?
     } else {
         let file = File::open(&args.input)
             .with_context(|| format!("cannot open {}", args.input.display()))?;
-        Box::new(file)
+        archive::load(&store, file, &mut |p| bar.show(&p))?
     };
-    let mut bar = Bar::new(!args.quiet);
-    let loaded = archive::load(&store, input, &mut |p| bar.show(&p))?;
     bar.finish();
     if !args.quiet {
         for name in loaded {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use bundles::image::{Image, Store};
+use bundles::image::{Hold, Image, Store};
 use bundles::layout::{Layout, PodDir};
 use plan::{At, Fact, Mono, Plan, State, Subject, Waiting};
 use runtime::cgroup::Cgroups;
@@ -58,6 +58,8 @@ pub struct Machine {
     pub(super) store: Store,
     /// The image of each container, once it is here.
     pub(super) images: Vec<Option<Image>>,
+    /// Keep those images in the store while this process lives.
+    pub(super) holds: Vec<Option<Hold>>,
     /// The compiled seccomp filter of each container; `None` inside if unconfined.
     pub(super) filters: Vec<Option<Arc<Filter>>>,
     pub(super) creating: Vec<Creating>,
@@ -105,6 +107,7 @@ impl Machine {
             host,
             state: State::new(&pod),
             images: vec![None; count],
+            holds: (0..count).map(|_| None).collect(),
             file,
             layout,
             dir,

@@ -33,6 +33,7 @@ use self::endpoint::Endpoint;
 use self::options::is_loopback;
 use super::digest::Digest;
 use super::document::{self, Descriptor, Document, DocumentError, MAX_DOCUMENT};
+use super::hold::Held;
 use super::layer::LayerError;
 use super::store::{Record, StoreError};
 use super::{Image, ImageConfig, Progress, Reference, Store};
@@ -166,6 +167,9 @@ pub fn pull(
             format!("{} diffIDs", diff_ids.len()),
         ));
     }
+    // From here on nobody removes what is here, though no name says yet that it is needed.
+    let by = format!("a pull of {}", source.image);
+    let _hold = store.hold(&Held { by, id: None, layers: diff_ids.clone() })?;
     let all = manifest.layers.iter().zip(&diff_ids);
     let mut missing: Vec<layers::Layer<'_>> = Vec::new();
     for (descriptor, diff_id) in all.filter(|(_, diff_id)| !store.has_layer(diff_id)) {
