@@ -64,6 +64,11 @@ impl Members {
             let name = join("", &path);
             let target = String::from_utf8_lossy(&entry.link);
             match entry.kind {
+                Kind::File if entry.sparse.is_some() => {
+                    return Err(
+                        super::tarball::unsupported(&entry.path, "a sparse file".into()).into()
+                    );
+                }
                 Kind::File => {
                     let number = members.files.len() + 1;
                     let mut file = File::create(members.path(number)).map_err(written)?;

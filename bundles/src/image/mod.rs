@@ -19,6 +19,7 @@ pub mod reference;
 pub mod registry;
 pub mod remove;
 pub mod rootfs;
+mod sparse;
 pub mod store;
 mod tarball;
 mod temp;

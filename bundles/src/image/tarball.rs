@@ -2,11 +2,14 @@
 //!
 //! The `tar` crate decodes the header block and no more: its own iterator holds a long name or a
 //! PAX header of any claimed size in memory, and cuts PAX values (a capability is binary) at line
-//! feeds. Sparse files are refused. Who reads decides what a path may be; see [`super::unpack`].
+//! feeds. Sparse files ([`super::sparse`]) are read in all of GNU's forms. Who reads decides what a path
+//! may be; see [`super::unpack`].
 
 use std::io::{self, Read, Write};
 
 use tar::{EntryType, Header};
+
+use super::sparse::{self, Map, Said};
 
 const BLOCK: u64 = 512;
 /// A PAX header holds paths and extended attributes: Linux limits each of those to 64 KiB.
@@ -36,7 +39,7 @@ pub enum TarError {
     },
 }
 
-type Result<T> = std::result::Result<T, TarError>;
+pub(super) type Result<T> = std::result::Result<T, TarError>;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub(crate) struct Entry {
     pub(crate) kind: Kind,
     /// Bytes of content; of files only.
     pub(crate) size: u64,
+    /// Where the content belongs, if the file has holes.
+    pub(crate) sparse: Option<Map>,
     pub(crate) mode: u32,
     pub(crate) uid: u64,
     pub(crate) gid: u64,
@@ -90,6 +95,7 @@ struct Pax {
     gid: Option<u64>,
     mtime: Option<(i64, u32)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    sparse: Said,
 }
 
 impl<R: Read> Reader<R> {
@@ -134,7 +140,11 @@ impl<R: Read> Reader<R> {
     }
 
     fn entry(&mut self, header: &Header, ahead: Ahead) -> Result<Entry> {
-        let pax = ahead.pax.unwrap_or_default();
+        let mut pax = ahead.pax.unwrap_or_default();
+        if let Some(name) = pax.sparse.name.take() {
+            // The name in the other places is one for readers that know nothing of holes.
+            pax.path = Some(name);
+        }
         let header_link = || header.link_name_bytes().unwrap_or_default().into_owned();
         let path = choose(ahead.long_name, pax.path)?.unwrap_or_else(|| header.path_bytes().into());
         let link = choose(ahead.long_link, pax.link)?.unwrap_or_else(header_link);
@@ -148,6 +158,8 @@ impl<R: Read> Reader<R> {
             _ => 0,
         };
         self.expect(size)?;
+        let sparse = self.sparse(header, kind, &pax.sparse)?;
+        let size = self.content;
         let mtime = || -> Result<(i64, u32)> {
             let seconds = number(&old.mtime, header.mtime())?;
             Ok((i64::try_from(seconds).unwrap_or(i64::MAX), 0))
@@ -158,6 +170,7 @@ impl<R: Read> Reader<R> {
             link,
             kind,
             size,
+            sparse,
             mode: u32::try_from(number(&old.mode, header.mode().map(u64::from))? & 0o7777)
                 .unwrap_or_default(),
             uid: pax.uid.map_or_else(|| number(&old.uid, header.uid()), Ok)?,
@@ -166,6 +179,26 @@ impl<R: Read> Reader<R> {
             mtime_ns,
             xattrs: pax.xattrs,
         })
+    }
+
+    /// What a file's holes are; reads what of it stands before the content.
+    fn sparse(&mut self, header: &Header, kind: Kind, said: &Said) -> Result<Option<Map>> {
+        if header.entry_type() == EntryType::GNUSparse {
+            let mut map = sparse::old_map(header.as_bytes())?;
+            while map.goes_on {
+                // Between the header and the content, and counted to neither.
+                let mut block = [0; 512];
+                self.input.read_exact(&mut block).map_err(cut)?;
+                map.add_block(&block)?;
+            }
+            return Ok(Some(map.finish(self.content)?));
+        }
+        if kind != Kind::File || !said.is_sparse() {
+            return Ok(None);
+        }
+        let in_content = said.is_in_content();
+        let map = if in_content { sparse::read_map(&mut *self, said)? } else { said.map()? };
+        Ok(Some(map.checked(self.content)?))
     }
 
     fn expect(&mut self, size: u64) -> Result<()> {
@@ -241,8 +274,20 @@ impl<R: Read> Reader<R> {
         buffer: &mut [u8],
         out: &mut impl Write,
     ) -> std::result::Result<(), CopyError> {
-        while self.content > 0 {
-            let count = match self.read(buffer) {
+        self.copy_some(buffer, out, self.content)
+    }
+
+    /// Writes the next `bytes` of the entry's content.
+    pub(crate) fn copy_some(
+        &mut self,
+        buffer: &mut [u8],
+        out: &mut impl Write,
+        bytes: u64,
+    ) -> std::result::Result<(), CopyError> {
+        let end = self.content.saturating_sub(bytes);
+        while self.content > end {
+            let most = usize::try_from(self.content - end).unwrap_or(usize::MAX).min(buffer.len());
+            let count = match self.read(&mut buffer[..most]) {
                 Ok(0) => return Err(CopyError::Read(TarError::Truncated)),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -272,7 +317,7 @@ fn kind(kind: EntryType, path: &[u8]) -> Result<Kind> {
         EntryType::Link => Kind::HardLink,
         EntryType::Fifo => Kind::Fifo,
         EntryType::Char | EntryType::Block => Kind::Device,
-        EntryType::GNUSparse => return Err(unsupported(path, "sparse files".into())),
+        EntryType::GNUSparse => Kind::File,
         other => {
             let what = format!("type {:?}", char::from(other.as_byte()));
             return Err(unsupported(path, what));
@@ -280,7 +325,7 @@ fn kind(kind: EntryType, path: &[u8]) -> Result<Kind> {
     })
 }
 
-fn unsupported(path: &[u8], what: String) -> TarError {
+pub(super) fn unsupported(path: &[u8], what: String) -> TarError {
     TarError::Unsupported { path: String::from_utf8_lossy(path).into_owned(), what }
 }
 
@@ -329,10 +374,7 @@ fn pax(mut rest: &[u8]) -> Result<Pax> {
             b"uid" => pax.uid = decimal(value)?,
             b"gid" => pax.gid = decimal(value)?,
             b"mtime" => pax.mtime = time(value)?,
-            _ if key.starts_with(b"GNU.sparse.") => {
-                let path = pax.path.unwrap_or_default();
-                return Err(unsupported(&path, "sparse files".into()));
-            }
+            _ if key.starts_with(b"GNU.sparse.") => pax.sparse.note(&key[11..], value)?,
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     pax.xattrs.push((name.to_vec(), value.to_vec()));
@@ -350,7 +392,14 @@ fn split_record(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((record, &rest[length..]))
 }
 
-fn decimal(value: &[u8]) -> Result<Option<u64>> {
+fn cut(error: io::Error) -> TarError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => TarError::Truncated,
+        _ => TarError::Read(error),
+    }
+}
+
+pub(super) fn decimal(value: &[u8]) -> Result<Option<u64>> {
     if value.is_empty() {
         return Ok(None);
     }

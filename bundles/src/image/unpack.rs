@@ -223,10 +223,21 @@ impl Extractor<'_> {
         let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| write_error(&entry.path, "create", e))?;
         let mut file = File::from(file);
-        content.copy(&mut self.buffer, &mut file).map_err(|error| match error {
-            CopyError::Read(error) => error.into(),
+        let failed = |error| match error {
+            CopyError::Read(error) => UnpackError::from(error),
             CopyError::Write(error) => write_error(&entry.path, "write", error),
-        })?;
+        };
+        match &entry.sparse {
+            None => content.copy(&mut self.buffer, &mut file).map_err(failed)?,
+            Some(map) => {
+                let written = |e: io::Error| write_error(&entry.path, "write", e);
+                for (offset, length) in &map.parts {
+                    file.seek(io::SeekFrom::Start(*offset)).map_err(written)?;
+                    content.copy_some(&mut self.buffer, &mut file, *length).map_err(failed)?;
+                }
+                file.set_len(map.size).map_err(written)?;
+            }
+        }
         set_attributes(&file, entry, entry.mode)?;
         rustix::fs::futimens(&file, &times(entry.mtime, entry.mtime_ns))
             .map_err(|e| write_error(&entry.path, "set time", e))

@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod archive;
+mod corpus;
 mod fake;
 mod hostile;
 mod login;
 mod make;
+mod memory;
 mod mirrors;
 mod pulling;
 mod registry;
