@@ -153,6 +153,7 @@ impl Found {
             layers,
             config,
             size_bytes: self.size,
+            patch: None,
         };
         let mut names = Vec::new();
         for name in &self.names {
@@ -293,7 +294,11 @@ impl Members {
             if let Some(descriptor) = descriptor {
                 self.check(member, descriptor)?;
             }
-            layer::add(store, diff_id, self.open(member)?)?;
+            let summary = layer::add(store, diff_id, self.open(member)?)?;
+            if summary.devices_left_out > 0 {
+                let devices = summary.devices_left_out;
+                progress(Progress::LeftOut { digest: digest.clone(), devices });
+            }
             progress(Progress::Unpacked { digest });
         }
         Ok(())

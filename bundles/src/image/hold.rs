@@ -54,7 +54,7 @@ impl Store {
     pub fn resolve_held(&self, reference: &Reference, by: &str) -> Result<Option<(Image, Hold)>> {
         let Some(record) = self.record(reference)? else { return Ok(None) };
         let (by, id) = (by.to_owned(), Some(record.id.clone()));
-        let hold = self.hold(&Held { by, id, layers: record.layers.clone() })?;
+        let hold = self.hold(&Held { by, id, layers: record.stack() })?;
         // It may have gone before it was held, or mean something else since.
         match self.record(reference)? {
             Some(now) if now == record => Ok(self.present(record).map(|image| (image, hold))),
@@ -81,7 +81,7 @@ impl Store {
         self.lock(FlockOperation::LockExclusive).map_err(|source| self.write_error(source))
     }
 
-    fn lock(&self, operation: FlockOperation) -> io::Result<OwnedFd> {
+    pub(crate) fn lock(&self, operation: FlockOperation) -> io::Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::open(self.lock_path(), flags, Mode::from_raw_mode(0o600))?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))?;

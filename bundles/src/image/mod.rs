@@ -13,6 +13,7 @@ pub mod document;
 mod hold;
 pub mod layer;
 mod members;
+mod parents;
 mod partial;
 pub mod policy;
 pub mod reference;
@@ -82,6 +83,13 @@ pub enum Progress {
         digest: String,
         /// What failed.
         reason: String,
+    },
+    /// A layer has device nodes, which are not in the store: a container's `/dev` is made for it.
+    LeftOut {
+        /// The layer's digest.
+        digest: String,
+        /// How many.
+        devices: u64,
     },
     /// A layer is unpacked and in the store.
     Unpacked {

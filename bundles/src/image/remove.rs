@@ -131,7 +131,7 @@ fn take_layers(store: &Store) -> Result<Gone, StoreError> {
     let mut needed = BTreeSet::new();
     // A name that cannot be read may need any layer, so then none is removed.
     for (_, record) in store.records_strictly()? {
-        needed.extend(record.layers.iter().map(Digest::short));
+        needed.extend(record.stack().iter().map(Digest::short));
     }
     for held in store.held()? {
         needed.extend(held.layers.iter().map(Digest::short));
@@ -150,6 +150,8 @@ fn take_layers(store: &Store) -> Result<Gone, StoreError> {
         fs::rename(entry.path(), temp.path().join(entry.file_name())).map_err(written)?;
         gone._temp = Some(temp);
         gone.count += 1;
+        // Made anew with the layer, so it does not matter if it stays.
+        let _ = fs::remove_file(store.implied().join(entry.file_name()));
     }
     Ok(gone)
 }

@@ -29,6 +29,7 @@ impl Place {
             layers: layers.iter().map(|l| digest(l)).collect(),
             config: ImageConfig::default(),
             size_bytes: 1,
+            patch: None,
         };
         for layer in &record.layers {
             fs::create_dir_all(self.store.layer_path(layer)).unwrap();

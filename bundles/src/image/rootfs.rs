@@ -113,6 +113,7 @@ pub fn build(
         layers,
         config,
         size_bytes: size,
+        patch: None,
     };
     Ok((store.put(name, &record)?, left_out))
 }

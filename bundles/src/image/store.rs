@@ -3,6 +3,7 @@
 //! ```text
 //! <dir>/refs/<sha256 of the name>.json   what the name means: digests, layers, config
 //! <dir>/layers/<26 characters>/          an unpacked layer, named by its diffID, shared by images
+//! <dir>/implied/<26 characters>          directories that the layer has no entry for; see `parents`
 //! <dir>/holds/                           who needs which layers; see `hold`
 //! <dir>/lock                             see `hold`
 //! <dir>/partial/<sha256 of a blob>       the beginning of a blob; see `partial`
@@ -18,7 +19,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+
 use super::digest::Digest;
+use super::parents;
 use super::partial;
 use super::temp::{self, Lock, Temp};
 use super::{Image, ImageConfig, Reference};
@@ -78,6 +82,16 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<Digest>,
     pub(crate) config: ImageConfig,
     pub(crate) size_bytes: u64,
+    /// A layer on top of them that no registry has; see `parents`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) patch: Option<Digest>,
+}
+
+impl Record {
+    /// All layers that it needs, lowest first.
+    pub(crate) fn stack(&self) -> Vec<Digest> {
+        self.layers.iter().chain(&self.patch).cloned().collect()
+    }
 }
 
 impl Store {
@@ -89,6 +103,7 @@ impl Store {
             store.dir.clone(),
             store.refs(),
             store.layers(),
+            store.implied(),
             store.holds(),
             store.partial(),
             store.tmp(),
@@ -136,14 +151,15 @@ impl Store {
 
     /// The image that a record means, if all its layers are here.
     pub(crate) fn present(&self, record: Record) -> Option<Image> {
-        if !record.layers.iter().all(|layer| self.has_layer(layer)) {
+        let stack = record.stack();
+        if !stack.iter().all(|layer| self.has_layer(layer)) {
             return None;
         }
         Some(Image {
             reference: record.reference,
             manifest_digest: record.manifest_digest.into(),
             id: record.id.into(),
-            layers: self.stack(&record.layers),
+            layers: self.stack(&stack),
             config: record.config,
             size_bytes: record.size_bytes,
         })
@@ -160,7 +176,14 @@ impl Store {
 
     /// Makes `reference` mean what `record` says. Its layers must be here.
     pub(crate) fn put(&self, reference: &Reference, record: &Record) -> Result<Image> {
-        let record = Record { reference: reference.canonical(), ..record.clone() };
+        // Until the name says so nothing else does that the patch is needed.
+        let lock = self.lock(FlockOperation::LockShared);
+        let _lock = lock.map_err(|source| self.write_error(source))?;
+        let patch = match record.layers.iter().all(|layer| self.has_layer(layer)) {
+            true => parents::patch(self, &record.layers).map_err(|e| self.write_error(e))?,
+            false => None,
+        };
+        let record = Record { reference: reference.canonical(), patch, ..record.clone() };
         let path = self.ref_path(reference);
         let written = serde_json::to_vec(&record).map_err(io::Error::other);
         let written = written.and_then(|bytes| self.replace(&path, &bytes).map(|()| bytes));
@@ -247,6 +270,15 @@ impl Store {
         self.dir.join("refs")
     }
 
+    /// Lists of directories; see `parents`.
+    pub(crate) fn implied(&self) -> PathBuf {
+        self.dir.join("implied")
+    }
+
+    pub(crate) fn implied_path(&self, layer: &Digest) -> PathBuf {
+        self.implied().join(layer.short())
+    }
+
     pub(crate) fn holds(&self) -> PathBuf {
         self.dir.join("holds")
     }
@@ -289,6 +321,7 @@ mod tests {
             layers: layers.to_vec(),
             config: ImageConfig { cmd: vec!["sh".into()], ..ImageConfig::default() },
             size_bytes: 7,
+            patch: None,
         }
     }
 

@@ -19,6 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::parents::{self, MARK};
 pub use super::tarball::TarError;
 use super::tarball::{CopyError, Entry, Kind, Reader};
 use super::temp;
@@ -102,8 +103,12 @@ pub fn unpack<R: Read>(
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::CLOEXEC;
     let times = rustix::fs::openat(scratch, "times", flags, Mode::from_raw_mode(0o600));
     let times = BufWriter::new(File::from(times.map_err(|e| write_error(b"", "prepare", e))?));
+    let implied = rustix::fs::openat(scratch, "made", flags, Mode::from_raw_mode(0o600));
+    let implied = BufWriter::new(File::from(implied.map_err(|e| write_error(b"", "prepare", e))?));
     let buffer = vec![0; 128 << 10].into();
-    let mut extractor = Extractor { root, scratch, times, buffer, summary: Summary::default() };
+    let mut extractor =
+        Extractor { root, scratch, times, implied, buffer, summary: Summary::default() };
+    extractor.note_implied(&[]).map_err(|e| write_error(b"", "prepare", e))?;
     let mut reader = Reader::new(input);
     while let Some(entry) = reader.next()? {
         extractor.summary.entries += 1;
@@ -122,6 +127,8 @@ struct Extractor<'a> {
     /// Directories' times, set at the end: making what is in a directory changes its time.
     /// On disk, because there may be millions.
     times: BufWriter<File>,
+    /// Directories that were made without an entry; those that get one later are among them.
+    implied: BufWriter<File>,
     buffer: Box<[u8]>,
     summary: Summary,
 }
@@ -190,6 +197,7 @@ impl Extractor<'_> {
         let root = reopen(self.root).map_err(|e| write_error(&entry.path, "open", e))?;
         // Without these a container's own user could not look up a single path.
         set_attributes(&root, entry, entry.mode | 0o555)?;
+        unmark(&root).map_err(|e| write_error(&entry.path, "open", e))?;
         self.note_time(entry)
     }
 
@@ -204,6 +212,9 @@ impl Extractor<'_> {
         let directory =
             rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open"))?;
         set_attributes(&directory, entry, entry.mode)?;
+        if before == Before::Directory {
+            unmark(&directory).map_err(failed("make explicit"))?;
+        }
         if before == Before::Replaced {
             set_opaque(&directory).map_err(failed("make opaque"))?;
         }
@@ -319,7 +330,7 @@ impl Extractor<'_> {
     }
 
     /// The directory in which an entry is made; what is missing of it is made too, as `0755 root`.
-    fn parent(&self, path: &[u8], parents: &[&[u8]], more: ResolveFlags) -> Result<OwnedFd> {
+    fn parent(&mut self, path: &[u8], parents: &[&[u8]], more: ResolveFlags) -> Result<OwnedFd> {
         let failed = |e: Errno| write_error(path, "open its directory", e);
         match self.open(parents, more) {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
@@ -330,7 +341,10 @@ impl Extractor<'_> {
             at = match self.open(&parents[..=i], more) {
                 Ok(next) => next,
                 Err(error @ (Errno::NOENT | Errno::NOTDIR)) => {
-                    make_parent(&at, name, error).map_err(failed)?
+                    let made = make_parent(&at, name, error).map_err(failed)?;
+                    self.note_implied(&parents[..=i])
+                        .map_err(|e| write_error(path, "note its directory", e))?;
+                    made
                 }
                 Err(error) => return Err(failed(error)),
             };
@@ -354,6 +368,15 @@ impl Extractor<'_> {
         Err(Errno::AGAIN)
     }
 
+    fn note_implied(&mut self, path: &[&[u8]]) -> io::Result<()> {
+        if path.is_empty() {
+            let root = reopen(self.root)?;
+            rustix::fs::fsetxattr(root, MARK, b"y", XattrFlags::empty())?;
+        }
+        self.implied.write_all(&path.join(&b'/'))?;
+        self.implied.write_all(&[0])
+    }
+
     fn note_time(&mut self, entry: &Entry) -> Result<()> {
         let mut record = Vec::with_capacity(16 + entry.path.len());
         record.extend(entry.mtime.to_ne_bytes());
@@ -366,7 +389,8 @@ impl Extractor<'_> {
 
     fn finish(self) -> Result<Summary> {
         let failed = |e: io::Error| write_error(b"", "set times", e);
-        let Extractor { root, times: noted, summary, .. } = self;
+        let Extractor { root, scratch, times: noted, implied, summary, .. } = self;
+        list_implied(root, scratch, implied).map_err(failed)?;
         let mut file = noted.into_inner().map_err(|e| failed(e.into_error()))?;
         let size = file.stream_position().map_err(failed)?;
         file.rewind().map_err(failed)?;
@@ -384,6 +408,44 @@ impl Extractor<'_> {
                 .map_err(|e| write_error(&path, "set time", e))?;
         }
         Ok(summary)
+    }
+}
+
+/// Writes the list of those directories that still have no entry; see `parents`.
+fn list_implied(
+    root: BorrowedFd<'_>,
+    scratch: BorrowedFd<'_>,
+    made: BufWriter<File>,
+) -> io::Result<()> {
+    let mut made = made.into_inner().map_err(io::IntoInnerError::into_error)?;
+    made.rewind()?;
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
+    let list = rustix::fs::openat(scratch, parents::LIST, flags, Mode::from_raw_mode(0o600))?;
+    let mut list = BufWriter::new(File::from(list));
+    let mut made = BufReader::new(made);
+    let mut path = Vec::new();
+    while io::BufRead::read_until(&mut made, 0, &mut path)? > 0 {
+        path.pop();
+        let relative = if path.is_empty() { &b"."[..] } else { &path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // One that was reached through a link has another name, and one that is gone has none.
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        if let Ok(there) = rustix::fs::openat2(root, relative, flags, Mode::empty(), resolve)
+            && rustix::fs::fgetxattr(&there, MARK, &mut [0; 8][..]).is_ok()
+        {
+            path.push(0);
+            list.write_all(&path)?;
+        }
+        path.clear();
+    }
+    list.flush()
+}
+
+/// Says that the layer has an entry for a directory.
+fn unmark(directory: &OwnedFd) -> rustix::io::Result<()> {
+    match rustix::fs::fremovexattr(directory, MARK) {
+        Ok(()) | Err(Errno::NODATA) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -434,6 +496,7 @@ fn make_parent(at: &OwnedFd, name: &[u8], found: Errno) -> rustix::io::Result<Ow
     // Whatever the umask is, and whatever a set-group-id directory hands down.
     rustix::fs::fchown(&made, Some(Uid::ROOT), Some(Gid::ROOT))?;
     rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+    rustix::fs::fsetxattr(&made, MARK, b"y", XattrFlags::empty())?;
     if hides {
         set_opaque(&made)?;
     }

@@ -13,6 +13,7 @@ mod login;
 mod make;
 mod memory;
 mod mirrors;
+mod parents;
 mod pulling;
 mod registry;
 mod rootfs;

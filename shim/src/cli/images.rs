@@ -62,6 +62,9 @@ struct Bar {
     bar: Option<ProgressBar>,
     /// Bytes of each layer so far: several are under way at the same time.
     done: BTreeMap<String, u64>,
+    /// Device nodes that are in no layer of the store.
+    devices: u64,
+    wanted: bool,
 }
 
 impl Bar {
@@ -73,10 +76,13 @@ impl Bar {
             .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(0).with_style(style)
         });
-        Bar { bar, done: BTreeMap::new() }
+        Bar { bar, done: BTreeMap::new(), devices: 0, wanted }
     }
 
     fn show(&mut self, progress: &Progress) {
+        if let Progress::LeftOut { devices, .. } = progress {
+            self.devices += devices;
+        }
         let Some(bar) = &self.bar else { return };
         match progress {
             Progress::Resolved { layers, bytes } => {
@@ -93,13 +99,19 @@ impl Bar {
             Progress::Waiting { digest } => {
                 bar.println(format!("{}: waiting for another pull of it", short(digest)));
             }
-            Progress::Unpacked { .. } => {}
+            Progress::Unpacked { .. } | Progress::LeftOut { .. } => {}
         }
     }
 
     fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if self.wanted && self.devices > 0 {
+            eprintln!(
+                "podshim: {} device nodes of the image are left out: a container gets a /dev of its own",
+                self.devices
+            );
         }
     }
 }

@@ -84,7 +84,7 @@ fn one(
     let fetch = Fetch { source, descriptor, what: "a layer", stop, tell };
     let mut blob = fetch.run(store)?;
     let written = |e| PullError::Store(store.write_error(e));
-    layer::add(store, diff_id, blob.read().map_err(written)?).map_err(|error| {
+    let summary = layer::add(store, diff_id, blob.read().map_err(written)?).map_err(|error| {
         PullError::Layer {
             digest: digest.clone(),
             image: source.image.clone(),
@@ -92,6 +92,10 @@ fn one(
         }
     })?;
     blob.remove().map_err(written)?;
+    if summary.devices_left_out > 0 {
+        let devices = summary.devices_left_out;
+        tell(Progress::LeftOut { digest: digest.clone(), devices });
+    }
     tell(Progress::Unpacked { digest });
     Ok(())
 }

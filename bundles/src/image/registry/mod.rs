@@ -190,6 +190,7 @@ pub fn pull(
         layers: diff_ids,
         config,
         size_bytes,
+        patch: None,
     };
     store.put(&reference.with_digest(&manifest.digest), &record)?;
     Ok(store.put(reference, &record)?)
