@@ -7,7 +7,8 @@
 
 use std::io::Read;
 
-use super::tarball::{Result, TarError, decimal};
+use super::pax::decimal;
+use super::tarball::{Result, TarError};
 
 /// Parts of one file; each costs memory and two system calls.
 const MAX_PARTS: usize = 64 << 10;

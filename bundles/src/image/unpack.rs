@@ -15,10 +15,14 @@ use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
+use super::entry_name::{Target, target};
+use super::overlay::{
+    is_directory, is_whiteout, make_parent, reopen, set_opaque, unmark, whiteout,
+};
 use super::parents::{self, MARK};
 pub use super::tarball::TarError;
 use super::tarball::{CopyError, Entry, Kind, Reader};
@@ -26,10 +30,6 @@ use super::temp;
 
 /// Entries of one layer; each costs an inode of the host. The largest images have some 10^6.
 const MAX_ENTRIES: u64 = 4_000_000;
-/// `NAME_MAX`.
-const MAX_NAME: usize = 255;
-/// `PATH_MAX`, without the byte that ends a C string.
-const MAX_PATH: usize = 4095;
 /// The last id that Kubernetes allows; above it ids turn negative somewhere (CVE-2024-40635).
 const MAX_ID: u64 = i32::MAX as u64;
 /// 1901 to 9999: what is beyond is clamped, and by the file system again to what it can hold.
@@ -131,20 +131,6 @@ struct Extractor<'a> {
     implied: BufWriter<File>,
     buffer: Box<[u8]>,
     summary: Summary,
-}
-
-/// What an entry's name asks for.
-enum Target<'a> {
-    /// The layer's own root directory.
-    Root,
-    /// `name` in the directory `parents`.
-    Place { parents: Vec<&'a [u8]>, name: &'a [u8] },
-    /// The lower layers' `name` in `parents` is gone.
-    Whiteout { parents: Vec<&'a [u8]>, name: &'a [u8] },
-    /// All that the lower layers have in `parents` is gone.
-    Opaque { parents: Vec<&'a [u8]> },
-    /// Bookkeeping of aufs, which docker leaves out too.
-    Aufs,
 }
 
 /// What was in an entry's place.
@@ -441,14 +427,6 @@ fn list_implied(
     list.flush()
 }
 
-/// Says that the layer has an entry for a directory.
-fn unmark(directory: &OwnedFd) -> rustix::io::Result<()> {
-    match rustix::fs::fremovexattr(directory, MARK) {
-        Ok(()) | Err(Errno::NODATA) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 fn read_whole(input: &mut impl Read, head: &mut [u8; 16]) -> io::Result<bool> {
     match input.read_exact(head) {
         Ok(()) => Ok(true),
@@ -476,59 +454,6 @@ fn set_directory_time(
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Makes a directory that the layer has no entry for (yet).
-fn make_parent(at: &OwnedFd, name: &[u8], found: Errno) -> rustix::io::Result<OwnedFd> {
-    let mut hides = false;
-    if let Ok(there) = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
-        // Only a whiteout makes way. A file is not a directory, and a link that leads nowhere
-        // in this layer is not ours to follow.
-        if !is_whiteout(&there) {
-            return Err(found);
-        }
-        rustix::fs::unlinkat(at, name, AtFlags::empty())?;
-        hides = true;
-    }
-    rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = rustix::fs::openat(at, name, flags, Mode::empty())?;
-    // Whatever the umask is, and whatever a set-group-id directory hands down.
-    rustix::fs::fchown(&made, Some(Uid::ROOT), Some(Gid::ROOT))?;
-    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
-    rustix::fs::fsetxattr(&made, MARK, b"y", XattrFlags::empty())?;
-    if hides {
-        set_opaque(&made)?;
-    }
-    Ok(made)
-}
-
-/// Hides the lower layers' `name`. What this layer itself has of that name stays (image-spec:
-/// whiteouts apply to lower layers only).
-fn whiteout(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => {
-            rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)
-        }
-        Err(error) => Err(error),
-        Ok(there) if is_directory(&there) => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            set_opaque(&rustix::fs::openat(parent, name, flags, Mode::empty())?)
-        }
-        Ok(_) => Ok(()),
-    }
-}
-
-/// Hides all that the lower layers have in a directory (kernel documentation, overlayfs).
-fn set_opaque(directory: &OwnedFd) -> rustix::io::Result<()> {
-    let directory = reopen(directory.as_fd())?;
-    rustix::fs::fsetxattr(directory, "trusted.overlay.opaque", b"y", XattrFlags::empty())
-}
-
-/// The same directory, with a descriptor that attributes can be set through (not O_PATH).
-fn reopen(directory: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, ".", flags, Mode::empty())
 }
 
 /// Owner, mode and extended attributes, in this order: chown(2) clears set-id bits and capabilities.
@@ -567,48 +492,6 @@ fn owner(entry: &Entry) -> (Uid, Gid) {
 fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
     let time = Timespec { tv_sec: seconds.clamp(TIMES.0, TIMES.1), tv_nsec: nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
-}
-
-fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
-fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-/// What a name means, or why it is refused.
-fn target(path: &[u8]) -> std::result::Result<Target<'_>, &'static str> {
-    if path.contains(&0) {
-        return Err("it has a NUL byte");
-    }
-    if path.len() > MAX_PATH {
-        return Err("it is longer than 4095 bytes");
-    }
-    let mut parents: Vec<&[u8]> = Vec::new();
-    for part in path.split(|b| *b == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => return Err("it has a `..`"),
-            _ if part.len() > MAX_NAME => return Err("a part of it is longer than 255 bytes"),
-            _ => parents.push(part),
-        }
-    }
-    let Some(name) = parents.pop() else {
-        return Ok(Target::Root);
-    };
-    if parents.iter().chain([&name]).any(|p| p.starts_with(b".wh..wh.") && *p != b".wh..wh..opq") {
-        return Ok(Target::Aufs);
-    }
-    if parents.iter().any(|p| p.starts_with(b".wh.")) {
-        return Err("it lies within a whiteout");
-    }
-    match name.strip_prefix(b".wh.") {
-        None => Ok(Target::Place { parents, name }),
-        Some(b".wh..opq") => Ok(Target::Opaque { parents }),
-        Some(b"" | b"." | b"..") => Err("it is a whiteout of nothing"),
-        Some(name) => Ok(Target::Whiteout { parents, name }),
-    }
 }
 
 fn lossy(path: &[u8]) -> String {

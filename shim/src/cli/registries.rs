@@ -42,10 +42,18 @@ const VARIABLES: [&str; 16] = [
     "no_proxy",
 ];
 
-/// Those of [`VARIABLES`] that are set, for a pull by a process without an environment.
+/// How variables begin that helpers for the clouds' registries read.
+const PREFIXES: [&str; 4] = ["AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_"];
+
+/// Those of [`VARIABLES`] and [`PREFIXES`] that are set, for a pull by a process without an environment.
 pub fn environment() -> BTreeMap<String, String> {
-    let set = VARIABLES.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
-    set.map(|(name, value)| (name.to_owned(), value)).collect()
+    let is_ours = |name: &str| {
+        VARIABLES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let all = std::env::vars_os();
+    let texts =
+        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(name, _)| is_ours(name)).collect()
 }
 
 /// The options of a pull by this process' user.
