@@ -421,6 +421,7 @@ fn each_layer_of_the_corpus_is_refused_with_its_reason_or_stays_inside() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    eprintln!("{count} layers");
     assert!(count >= 60, "{count}");
 }
 
