@@ -3,27 +3,24 @@
 //! An archive may come through a pipe and may name its layers before or after it says what they
 //! are, so all of it is first put aside, on disk, in the store's own file system. Then each image
 //! whose name it gives is unpacked like a pulled one, every digest checked. Names are only written
-//! for images that are whole. Directories (an OCI layout that is not packed) are not read here.
+//! for images that are whole. An OCI layout may also be a directory, which is read where it is.
 
-use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::compression::decompress;
 use super::digest::{Digest, Hasher};
-use super::document::{self, Descriptor, Document, DocumentError, MAX_DOCUMENT};
+use super::document::{self, Descriptor, Document, DocumentError};
+use super::hold::Held;
 use super::layer::{self, LayerError};
+use super::members::Members;
 use super::reference::{Reference, ReferenceError};
 use super::store::{Record, Store, StoreError};
-use super::tarball::{CopyError, Kind, Reader, TarError};
-use super::temp::Temp;
+use super::tarball::TarError;
 use super::{ImageConfig, Progress};
 
-/// Members of an archive: an image has some hundred layers at most.
-const MAX_MEMBERS: usize = 20_000;
-/// Links to links, and indexes of indexes.
+/// Indexes of indexes.
 const MAX_DEPTH: usize = 8;
 
 /// Why an archive was not loaded.
@@ -38,6 +35,14 @@ pub enum LoadError {
     /// It is a tar, but not of images.
     #[error("not an image archive: it has neither manifest.json nor index.json")]
     Unknown,
+    /// The directory cannot be read.
+    #[error("read directory {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Its images have no names.
     #[error("the archive gives its images no name; save it again with one (`docker save NAME`)")]
     Unnamed,
@@ -74,21 +79,42 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
-type Result<T> = std::result::Result<T, LoadError>;
+pub(crate) type Result<T> = std::result::Result<T, LoadError>;
 
-/// Loads all images of the archive `input`, which may be compressed with gzip, and gives their
+/// Loads all images of the archive `input`, which may be compressed, and gives their
 /// canonical names.
 pub fn load(
     store: &Store,
     input: impl Read,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<String>> {
-    let members = Members::put_aside(store, input)?;
+    load_members(store, &Members::put_aside(store, input)?, progress)
+}
+
+/// Loads all images of an OCI layout that is a directory.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_directory(
+    store: &Store,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<String>> {
+    load_members(store, &Members::of_directory(dir)?, progress)
+}
+
+fn load_members(
+    store: &Store,
+    members: &Members,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<String>> {
     let mut names = Vec::new();
     // One by one, because an index may name the largest config and manifest twenty thousand times.
     for source in members.sources()? {
         let image = members.image(source)?;
         let (config, diff_ids) = document::config(&image.config)?;
+        let by = format!("a load of {}", image.names[0]);
+        let _hold = store.hold(&Held { by, id: None, layers: diff_ids.clone() })?;
         members.add_layers(store, &image, &diff_ids, progress)?;
         names.extend(image.name(store, config, diff_ids)?);
     }
@@ -127,6 +153,7 @@ impl Found {
             layers,
             config,
             size_bytes: self.size,
+            patch: None,
         };
         let mut names = Vec::new();
         for name in &self.names {
@@ -141,65 +168,18 @@ impl Found {
     }
 }
 
-/// The archive's members, put aside as files.
-struct Members {
-    temp: Temp,
-    /// Name in the archive → number of the file.
-    files: BTreeMap<String, usize>,
-    /// Name → name; older versions of docker link layers that images share.
-    links: BTreeMap<String, String>,
-}
-
 impl Members {
-    fn put_aside(store: &Store, input: impl Read) -> Result<Members> {
-        let written = |e| LoadError::Store(store.write_error(e));
-        let temp = store.temp().map_err(written)?;
-        let mut members = Members { temp, files: BTreeMap::new(), links: BTreeMap::new() };
-        let plain = decompress(input, "archives").map_err(LoadError::Decompress)?;
-        let mut reader = Reader::new(io::BufReader::with_capacity(64 << 10, plain));
-        let mut buffer = vec![0; 128 << 10];
-        while let Some(entry) = reader.next()? {
-            if members.files.len() + members.links.len() >= MAX_MEMBERS {
-                return Err(LoadError::TooMuch(format!("members are more than {MAX_MEMBERS}")));
-            }
-            let path = String::from_utf8_lossy(&entry.path).into_owned();
-            let name = join("", &path);
-            let target = String::from_utf8_lossy(&entry.link);
-            match entry.kind {
-                Kind::File => {
-                    let number = members.files.len() + 1;
-                    let mut file = File::create(members.path(number)).map_err(written)?;
-                    reader.copy(&mut buffer, &mut file).map_err(|error| match error {
-                        CopyError::Read(error) => error.into(),
-                        CopyError::Write(error) => written(error),
-                    })?;
-                    members.links.remove(&name);
-                    members.files.insert(name, number);
-                }
-                Kind::Symlink => {
-                    let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-                    members.links.insert(name.clone(), join(directory, &target));
-                }
-                Kind::HardLink => {
-                    members.links.insert(name, join("", &target));
-                }
-                Kind::Directory | Kind::Fifo | Kind::Device => {}
-            }
-        }
-        Ok(members)
-    }
-
     fn sources(&self) -> Result<Vec<Source>> {
         // docker writes both since version 25; an OCI index knows the manifest's digest.
         let mut sources = Vec::new();
-        if self.find("index.json").is_some() {
+        if self.has("index.json") {
             sources = self.oci_sources()?;
         }
-        if sources.is_empty() && self.find("manifest.json").is_some() {
+        if sources.is_empty() && self.has("manifest.json") {
             sources = self.docker_sources()?;
         }
         if sources.is_empty() {
-            let is_known = self.find("index.json").or(self.find("manifest.json")).is_some();
+            let is_known = self.has("index.json") || self.has("manifest.json");
             return Err(if is_known { LoadError::Unnamed } else { LoadError::Unknown });
         }
         Ok(sources)
@@ -314,7 +294,11 @@ impl Members {
             if let Some(descriptor) = descriptor {
                 self.check(member, descriptor)?;
             }
-            layer::add(store, diff_id, self.open(member)?)?;
+            let summary = layer::add(store, diff_id, self.open(member)?)?;
+            if summary.devices_left_out > 0 {
+                let devices = summary.devices_left_out;
+                progress(Progress::LeftOut { digest: digest.clone(), devices });
+            }
             progress(Progress::Unpacked { digest });
         }
         Ok(())
@@ -323,8 +307,14 @@ impl Members {
     /// A document that a descriptor points to.
     fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let path = blob_path(&descriptor.digest);
-        self.check(&path, descriptor)?;
-        self.read(&path)
+        let bytes = self.read(&path)?;
+        // Of the bytes that are used, and not of a file that somebody may change meanwhile.
+        let found = Digest::of(&bytes);
+        if found != descriptor.digest {
+            let (expected, found) = (descriptor.digest.to_string(), found.to_string());
+            return Err(LoadError::Mismatch { what: path, expected, found });
+        }
+        Ok(bytes)
     }
 
     /// Whether a member has the size and the digest that it should have.
@@ -351,41 +341,6 @@ impl Members {
             return mismatch(descriptor.digest.to_string(), found.to_string());
         }
         Ok(())
-    }
-
-    fn read(&self, name: &str) -> Result<Vec<u8>> {
-        if self.size(name)? > MAX_DOCUMENT {
-            return Err(LoadError::TooMuch(format!("{name} has more than {MAX_DOCUMENT} bytes")));
-        }
-        let mut bytes = Vec::new();
-        let read = self.open(name)?.read_to_end(&mut bytes);
-        read.map_err(|e| LoadError::Tar(TarError::Read(e)))?;
-        Ok(bytes)
-    }
-
-    fn size(&self, name: &str) -> Result<u64> {
-        let metadata = self.open(name)?.metadata();
-        Ok(metadata.map_err(|e| LoadError::Tar(TarError::Read(e)))?.len())
-    }
-
-    fn open(&self, name: &str) -> Result<File> {
-        let number = self.find(name).ok_or_else(|| LoadError::Missing(name.into()))?;
-        File::open(self.path(number)).map_err(|e| LoadError::Tar(TarError::Read(e)))
-    }
-
-    fn find(&self, name: &str) -> Option<usize> {
-        let mut name = join("", name);
-        for _ in 0..MAX_DEPTH {
-            match self.links.get(&name) {
-                Some(target) => name.clone_from(target),
-                None => return self.files.get(&name).copied(),
-            }
-        }
-        None
-    }
-
-    fn path(&self, number: usize) -> std::path::PathBuf {
-        self.temp.path().join(number.to_string())
     }
 }
 
@@ -416,34 +371,9 @@ fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// `path` as seen from `directory`, both within the archive. Names are only keys of a map here:
-/// they never become paths of the host.
-fn join(directory: &str, path: &str) -> String {
-    let start = if path.starts_with('/') { "" } else { directory };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in start.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            _ => parts.push(part),
-        }
-    }
-    parts.join("/")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_in_an_archive_are_joined_without_leaving_it() {
-        assert_eq!(join("", "./a//b"), "a/b");
-        assert_eq!(join("one", "../two/layer.tar"), "two/layer.tar");
-        assert_eq!(join("one", "../../../etc"), "etc");
-        assert_eq!(join("one", "/x"), "x");
-    }
 
     #[test]
     fn a_config_named_by_another_digest_is_refused() {

@@ -5,7 +5,7 @@
 //! little memory. The layer appears in the store only if the digest is right.
 
 use std::io::{self, BufReader, Read};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use super::compression::decompress;
 use super::digest::{Digest, HashingReader};
 use super::store::{Store, StoreError};
-use super::temp;
-use super::unpack::{self, UnpackError};
+use super::unpack::{self, Summary, UnpackError};
+use super::{parents, temp};
 
 /// Bytes of one layer before compression: what a small blob can do to a disk has an end.
 const MAX_LAYER_BYTES: u64 = 64 << 30;
@@ -46,13 +46,13 @@ pub enum LayerError {
     Store(#[from] StoreError),
 }
 
-/// Unpacks the layer `diff_id` from `blob` unless the store has it.
+/// Unpacks the layer `diff_id` from `blob` unless the store has it, and tells what was in it.
 ///
 /// The caller holds the layer's lock if it wants nobody else to do the same work; without it the
 /// result is as good.
-pub(crate) fn add(store: &Store, diff_id: &Digest, blob: impl Read) -> Result<(), LayerError> {
+pub(crate) fn add(store: &Store, diff_id: &Digest, blob: impl Read) -> Result<Summary, LayerError> {
     if store.has_layer(diff_id) {
-        return Ok(());
+        return Ok(Summary::default());
     }
     let written = |e: io::Error| store.write_error(e);
     let scratch = store.temp().map_err(written)?;
@@ -65,7 +65,7 @@ pub(crate) fn add(store: &Store, diff_id: &Digest, blob: impl Read) -> Result<()
     let plain = decompress(blob, "layers").map_err(LayerError::Decompress)?;
     let hashing = HashingReader::new(plain, MAX_LAYER_BYTES);
     let input = BufReader::with_capacity(64 << 10, hashing);
-    let (_, mut rest) = unpack::unpack(input, root.as_fd(), scratch.as_fd())
+    let (summary, mut rest) = unpack::unpack(input, root.as_fd(), scratch.as_fd())
         .map_err(|source| LayerError::Unpack { diff_id: diff_id.clone(), source })?;
     // The diffID is of the whole stream, padding after the tar's end included.
     io::copy(&mut rest, &mut io::sink()).map_err(LayerError::Decompress)?;
@@ -73,16 +73,17 @@ pub(crate) fn add(store: &Store, diff_id: &Digest, blob: impl Read) -> Result<()
     if found != *diff_id {
         return Err(LayerError::DiffId { expected: diff_id.clone(), found });
     }
-    publish(store, diff_id, &scratch, &root).map_err(written)?;
-    Ok(())
+    parents::publish(store, diff_id, &scratch).map_err(written)?;
+    publish(store, diff_id, &scratch, root.as_fd()).map_err(written)?;
+    Ok(summary)
 }
 
 /// Moves what was unpacked to its place, on disk before its name is.
-fn publish(
+pub(crate) fn publish(
     store: &Store,
     diff_id: &Digest,
     scratch: &temp::Temp,
-    root: &std::os::fd::OwnedFd,
+    root: BorrowedFd<'_>,
 ) -> io::Result<()> {
     // One call for ten thousand files, where fsync would be one for each.
     rustix::fs::syncfs(root)?;

@@ -10,10 +10,20 @@ pub mod archive;
 mod compression;
 pub mod digest;
 pub mod document;
+mod entry_name;
+mod hold;
 pub mod layer;
+mod members;
+mod overlay;
+mod parents;
+mod partial;
+mod pax;
 pub mod policy;
 pub mod reference;
 pub mod registry;
+pub mod remove;
+pub mod rootfs;
+mod sparse;
 pub mod store;
 mod tarball;
 mod temp;
@@ -22,8 +32,9 @@ pub mod unpack;
 pub use crate::image_config::ImageConfig;
 use std::path::PathBuf;
 
+pub use hold::Hold;
 pub use policy::{PullPolicy, default_policy};
-pub use reference::Reference;
+pub use reference::{Reference, ReferenceError};
 pub use store::Store;
 
 /// An image that is wholly in the store.
@@ -75,6 +86,13 @@ pub enum Progress {
         digest: String,
         /// What failed.
         reason: String,
+    },
+    /// A layer has device nodes, which are not in the store: a container's `/dev` is made for it.
+    LeftOut {
+        /// The layer's digest.
+        digest: String,
+        /// How many.
+        devices: u64,
     },
     /// A layer is unpacked and in the store.
     Unpacked {

@@ -3,6 +3,10 @@
 //! ```text
 //! <dir>/refs/<sha256 of the name>.json   what the name means: digests, layers, config
 //! <dir>/layers/<26 characters>/          an unpacked layer, named by its diffID, shared by images
+//! <dir>/implied/<26 characters>          directories that the layer has no entry for; see `parents`
+//! <dir>/holds/                           who needs which layers; see `hold`
+//! <dir>/lock                             see `hold`
+//! <dir>/partial/<sha256 of a blob>       the beginning of a blob; see `partial`
 //! <dir>/tmp/                             what is being made; see `temp`
 //! ```
 //!
@@ -15,7 +19,11 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+
 use super::digest::Digest;
+use super::parents;
+use super::partial;
 use super::temp::{self, Lock, Temp};
 use super::{Image, ImageConfig, Reference};
 
@@ -62,7 +70,7 @@ pub enum StoreError {
     },
 }
 
-type Result<T> = std::result::Result<T, StoreError>;
+pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 /// What a name means, as it is kept in `refs`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -74,6 +82,16 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<Digest>,
     pub(crate) config: ImageConfig,
     pub(crate) size_bytes: u64,
+    /// A layer on top of them that no registry has; see `parents`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) patch: Option<Digest>,
+}
+
+impl Record {
+    /// All layers that it needs, lowest first.
+    pub(crate) fn stack(&self) -> Vec<Digest> {
+        self.layers.iter().chain(&self.patch).cloned().collect()
+    }
 }
 
 impl Store {
@@ -81,7 +99,15 @@ impl Store {
     /// done.
     pub fn open(dir: &Path) -> Result<Store> {
         let store = Store { dir: dir.to_owned() };
-        for part in [store.dir.clone(), store.refs(), store.layers(), store.tmp()] {
+        for part in [
+            store.dir.clone(),
+            store.refs(),
+            store.layers(),
+            store.implied(),
+            store.holds(),
+            store.partial(),
+            store.tmp(),
+        ] {
             // 0700: a setuid program in a layer is not for the host's users.
             fs::DirBuilder::new()
                 .recursive(true)
@@ -91,6 +117,7 @@ impl Store {
         }
         // What stays is never read, and the next one to come tries again.
         let _ = temp::clean(&store.tmp());
+        let _ = partial::clean(&store.partial());
         Ok(store)
     }
 
@@ -98,9 +125,14 @@ impl Store {
     ///
     /// Reads one small file and looks at each layer's directory: it is on every container's way.
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Image>> {
+        Ok(self.record(reference)?.and_then(|record| self.present(record)))
+    }
+
+    /// What `reference` means.
+    pub(crate) fn record(&self, reference: &Reference) -> Result<Option<Record>> {
         let path = self.ref_path(reference);
         match fs::read(&path) {
-            Ok(bytes) => self.image(&path, &bytes),
+            Ok(bytes) => parse(&path, &bytes).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Read { path, source }),
         }
@@ -110,35 +142,27 @@ impl Store {
     ///
     /// An image that was pulled by tag is listed by tag and by digest.
     pub fn list(&self) -> Result<Vec<Image>> {
-        let refs = self.refs();
-        let unreadable = |source| StoreError::Read { path: refs.clone(), source };
-        let mut images = Vec::new();
-        for entry in fs::read_dir(&refs).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            match fs::read(&path) {
-                Ok(bytes) => images.extend(self.image(&path, &bytes)?),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(StoreError::Read { path, source }),
-            }
-        }
+        let records = self.records_strictly()?.into_iter();
+        let mut images: Vec<Image> =
+            records.filter_map(|(_, record)| self.present(record)).collect();
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         Ok(images)
     }
 
-    fn image(&self, path: &Path, bytes: &[u8]) -> Result<Option<Image>> {
-        let record: Record = serde_json::from_slice(bytes)
-            .map_err(|source| StoreError::Damaged { path: path.to_owned(), source })?;
-        if !record.layers.iter().all(|layer| self.has_layer(layer)) {
-            return Ok(None);
+    /// The image that a record means, if all its layers are here.
+    pub(crate) fn present(&self, record: Record) -> Option<Image> {
+        let stack = record.stack();
+        if !stack.iter().all(|layer| self.has_layer(layer)) {
+            return None;
         }
-        Ok(Some(Image {
+        Some(Image {
             reference: record.reference,
             manifest_digest: record.manifest_digest.into(),
             id: record.id.into(),
-            layers: self.stack(&record.layers),
+            layers: self.stack(&stack),
             config: record.config,
             size_bytes: record.size_bytes,
-        }))
+        })
     }
 
     /// The layers' directories, each one once: many images have an empty layer several times, and
@@ -152,12 +176,19 @@ impl Store {
 
     /// Makes `reference` mean what `record` says. Its layers must be here.
     pub(crate) fn put(&self, reference: &Reference, record: &Record) -> Result<Image> {
-        let record = Record { reference: reference.canonical(), ..record.clone() };
+        // Until the name says so nothing else does that the patch is needed.
+        let lock = self.lock(FlockOperation::LockShared);
+        let _lock = lock.map_err(|source| self.write_error(source))?;
+        let patch = match record.layers.iter().all(|layer| self.has_layer(layer)) {
+            true => parents::patch(self, &record.layers).map_err(|e| self.write_error(e))?,
+            false => None,
+        };
+        let record = Record { reference: reference.canonical(), patch, ..record.clone() };
         let path = self.ref_path(reference);
         let written = serde_json::to_vec(&record).map_err(io::Error::other);
         let written = written.and_then(|bytes| self.replace(&path, &bytes).map(|()| bytes));
         let bytes = written.map_err(|source| self.write_error(source))?;
-        match self.image(&path, &bytes)? {
+        match self.present(parse(&path, &bytes)?) {
             Some(image) => Ok(image),
             None => Err(self.write_error(io::Error::other("a layer was removed meanwhile"))),
         }
@@ -171,6 +202,41 @@ impl Store {
         file.sync_all()?;
         fs::rename(&fresh, path)?;
         fs::File::open(self.refs())?.sync_all()
+    }
+
+    /// The config with the digest `id` and its layers' diffIDs, if an image in the store has it.
+    pub(crate) fn config(&self, id: &Digest) -> Result<Option<(ImageConfig, Vec<Digest>)>> {
+        let found = self.records()?.into_iter().find(|(_, record)| record.id == *id);
+        Ok(found.map(|(_, record)| (record.config, record.layers)))
+    }
+
+    /// All that can be read of what names mean, with the files that say it.
+    pub(crate) fn records(&self) -> Result<Vec<(PathBuf, Record)>> {
+        // A damaged one is told where it is asked for by its name.
+        Ok(self.all_records()?.into_iter().filter_map(|(path, r)| Some((path, r.ok()?))).collect())
+    }
+
+    /// What all names mean, with the files that say it.
+    pub(crate) fn records_strictly(&self) -> Result<Vec<(PathBuf, Record)>> {
+        self.all_records()?.into_iter().map(|(path, record)| Ok((path, record?))).collect()
+    }
+
+    fn all_records(&self) -> Result<Vec<(PathBuf, Result<Record>)>> {
+        let refs = self.refs();
+        let unreadable = |source| StoreError::Read { path: refs.clone(), source };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&refs).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            match fs::read(&path) {
+                Ok(bytes) => {
+                    let record = parse(&path, &bytes);
+                    records.push((path, record));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(StoreError::Read { path, source }),
+            }
+        }
+        Ok(records)
     }
 
     /// A directory for what is being made.
@@ -204,6 +270,27 @@ impl Store {
         self.dir.join("refs")
     }
 
+    /// Lists of directories; see `parents`.
+    pub(crate) fn implied(&self) -> PathBuf {
+        self.dir.join("implied")
+    }
+
+    pub(crate) fn implied_path(&self, layer: &Digest) -> PathBuf {
+        self.implied().join(layer.short())
+    }
+
+    pub(crate) fn holds(&self) -> PathBuf {
+        self.dir.join("holds")
+    }
+
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.dir.join("partial")
+    }
+
     fn tmp(&self) -> PathBuf {
         self.dir.join("tmp")
     }
@@ -213,6 +300,11 @@ impl Store {
         let name = Digest::of(reference.key().as_bytes());
         self.refs().join(format!("{}.json", name.hex()))
     }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Record> {
+    serde_json::from_slice(bytes)
+        .map_err(|source| StoreError::Damaged { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -229,6 +321,7 @@ mod tests {
             layers: layers.to_vec(),
             config: ImageConfig { cmd: vec!["sh".into()], ..ImageConfig::default() },
             size_bytes: 7,
+            patch: None,
         }
     }
 
@@ -294,7 +387,8 @@ mod tests {
     fn no_other_user_can_look_into_a_store() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("images")).unwrap();
-        for part in [store.dir.clone(), store.layers(), store.refs(), store.tmp()] {
+        for part in [store.dir.clone(), store.layers(), store.refs(), store.partial(), store.tmp()]
+        {
             assert_eq!(fs::metadata(part).unwrap().permissions().mode() & 0o777, 0o700);
         }
     }

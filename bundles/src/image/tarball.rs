@@ -2,11 +2,15 @@
 //!
 //! The `tar` crate decodes the header block and no more: its own iterator holds a long name or a
 //! PAX header of any claimed size in memory, and cuts PAX values (a capability is binary) at line
-//! feeds. Sparse files are refused. Who reads decides what a path may be; see [`super::unpack`].
+//! feeds. Sparse files ([`super::sparse`]) are read in all of GNU's forms. Who reads decides what a path
+//! may be; see [`super::unpack`].
 
 use std::io::{self, Read, Write};
 
 use tar::{EntryType, Header};
+
+use super::pax::{Pax, pax};
+use super::sparse::{self, Map, Said};
 
 const BLOCK: u64 = 512;
 /// A PAX header holds paths and extended attributes: Linux limits each of those to 64 KiB.
@@ -36,7 +40,7 @@ pub enum TarError {
     },
 }
 
-type Result<T> = std::result::Result<T, TarError>;
+pub(super) type Result<T> = std::result::Result<T, TarError>;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,8 @@ pub(crate) struct Entry {
     pub(crate) kind: Kind,
     /// Bytes of content; of files only.
     pub(crate) size: u64,
+    /// Where the content belongs, if the file has holes.
+    pub(crate) sparse: Option<Map>,
     pub(crate) mode: u32,
     pub(crate) uid: u64,
     pub(crate) gid: u64,
@@ -79,17 +85,6 @@ struct Ahead {
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
     pax: Option<Pax>,
-}
-
-#[derive(Default)]
-struct Pax {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl<R: Read> Reader<R> {
@@ -134,7 +129,11 @@ impl<R: Read> Reader<R> {
     }
 
     fn entry(&mut self, header: &Header, ahead: Ahead) -> Result<Entry> {
-        let pax = ahead.pax.unwrap_or_default();
+        let mut pax = ahead.pax.unwrap_or_default();
+        if let Some(name) = pax.sparse.name.take() {
+            // The name in the other places is one for readers that know nothing of holes.
+            pax.path = Some(name);
+        }
         let header_link = || header.link_name_bytes().unwrap_or_default().into_owned();
         let path = choose(ahead.long_name, pax.path)?.unwrap_or_else(|| header.path_bytes().into());
         let link = choose(ahead.long_link, pax.link)?.unwrap_or_else(header_link);
@@ -148,6 +147,8 @@ impl<R: Read> Reader<R> {
             _ => 0,
         };
         self.expect(size)?;
+        let sparse = self.sparse(header, kind, &pax.sparse)?;
+        let size = self.content;
         let mtime = || -> Result<(i64, u32)> {
             let seconds = number(&old.mtime, header.mtime())?;
             Ok((i64::try_from(seconds).unwrap_or(i64::MAX), 0))
@@ -158,6 +159,7 @@ impl<R: Read> Reader<R> {
             link,
             kind,
             size,
+            sparse,
             mode: u32::try_from(number(&old.mode, header.mode().map(u64::from))? & 0o7777)
                 .unwrap_or_default(),
             uid: pax.uid.map_or_else(|| number(&old.uid, header.uid()), Ok)?,
@@ -166,6 +168,26 @@ impl<R: Read> Reader<R> {
             mtime_ns,
             xattrs: pax.xattrs,
         })
+    }
+
+    /// What a file's holes are; reads what of it stands before the content.
+    fn sparse(&mut self, header: &Header, kind: Kind, said: &Said) -> Result<Option<Map>> {
+        if header.entry_type() == EntryType::GNUSparse {
+            let mut map = sparse::old_map(header.as_bytes())?;
+            while map.goes_on {
+                // Between the header and the content, and counted to neither.
+                let mut block = [0; 512];
+                self.input.read_exact(&mut block).map_err(cut)?;
+                map.add_block(&block)?;
+            }
+            return Ok(Some(map.finish(self.content)?));
+        }
+        if kind != Kind::File || !said.is_sparse() {
+            return Ok(None);
+        }
+        let in_content = said.is_in_content();
+        let map = if in_content { sparse::read_map(&mut *self, said)? } else { said.map()? };
+        Ok(Some(map.checked(self.content)?))
     }
 
     fn expect(&mut self, size: u64) -> Result<()> {
@@ -241,8 +263,20 @@ impl<R: Read> Reader<R> {
         buffer: &mut [u8],
         out: &mut impl Write,
     ) -> std::result::Result<(), CopyError> {
-        while self.content > 0 {
-            let count = match self.read(buffer) {
+        self.copy_some(buffer, out, self.content)
+    }
+
+    /// Writes the next `bytes` of the entry's content.
+    pub(crate) fn copy_some(
+        &mut self,
+        buffer: &mut [u8],
+        out: &mut impl Write,
+        bytes: u64,
+    ) -> std::result::Result<(), CopyError> {
+        let end = self.content.saturating_sub(bytes);
+        while self.content > end {
+            let most = usize::try_from(self.content - end).unwrap_or(usize::MAX).min(buffer.len());
+            let count = match self.read(&mut buffer[..most]) {
                 Ok(0) => return Err(CopyError::Read(TarError::Truncated)),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -272,7 +306,7 @@ fn kind(kind: EntryType, path: &[u8]) -> Result<Kind> {
         EntryType::Link => Kind::HardLink,
         EntryType::Fifo => Kind::Fifo,
         EntryType::Char | EntryType::Block => Kind::Device,
-        EntryType::GNUSparse => return Err(unsupported(path, "sparse files".into())),
+        EntryType::GNUSparse => Kind::File,
         other => {
             let what = format!("type {:?}", char::from(other.as_byte()));
             return Err(unsupported(path, what));
@@ -280,7 +314,7 @@ fn kind(kind: EntryType, path: &[u8]) -> Result<Kind> {
     })
 }
 
-fn unsupported(path: &[u8], what: String) -> TarError {
+pub(super) fn unsupported(path: &[u8], what: String) -> TarError {
     TarError::Unsupported { path: String::from_utf8_lossy(path).into_owned(), what }
 }
 
@@ -311,73 +345,9 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|b| *b == 0).next().unwrap_or_default()
 }
 
-/// Records `<length> <key>=<value>\n`, where the length is that of the whole record.
-fn pax(mut rest: &[u8]) -> Result<Pax> {
-    let mut pax = Pax::default();
-    while !rest.is_empty() {
-        let (record, after) = split_record(rest).ok_or(TarError::Header("a PAX record is none"))?;
-        rest = after;
-        let equals = record.iter().position(|b| *b == b'=');
-        let (key, value) = record.split_at(equals.ok_or(TarError::Header("a PAX key is none"))?);
-        let value = &value[1..];
-        // An empty value takes an earlier one away.
-        let bytes = (!value.is_empty()).then(|| value.to_vec());
-        match key {
-            b"path" => pax.path = bytes,
-            b"linkpath" => pax.link = bytes,
-            b"size" => pax.size = decimal(value)?,
-            b"uid" => pax.uid = decimal(value)?,
-            b"gid" => pax.gid = decimal(value)?,
-            b"mtime" => pax.mtime = time(value)?,
-            _ if key.starts_with(b"GNU.sparse.") => {
-                let path = pax.path.unwrap_or_default();
-                return Err(unsupported(&path, "sparse files".into()));
-            }
-            _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    pax.xattrs.push((name.to_vec(), value.to_vec()));
-                }
-            }
-        }
+fn cut(error: io::Error) -> TarError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => TarError::Truncated,
+        _ => TarError::Read(error),
     }
-    Ok(pax)
-}
-
-fn split_record(rest: &[u8]) -> Option<(&[u8], &[u8])> {
-    let space = rest.iter().position(|b| *b == b' ')?;
-    let length: usize = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
-    let record = rest.get(space + 1..length)?.strip_suffix(b"\n")?;
-    Some((record, &rest[length..]))
-}
-
-fn decimal(value: &[u8]) -> Result<Option<u64>> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    let text = std::str::from_utf8(value).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
-    let number = text.and_then(|t| t.parse().ok());
-    number.map(Some).ok_or(TarError::Header("a PAX number is none"))
-}
-
-fn time(value: &[u8]) -> Result<Option<(i64, u32)>> {
-    const WRONG: TarError = TarError::Header("a PAX time is none");
-    if value.is_empty() {
-        return Ok(None);
-    }
-    let text = std::str::from_utf8(value).map_err(|_| WRONG)?;
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = whole.strip_prefix('-').unwrap_or(whole);
-    let is_number = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-    if digits.is_empty() || !is_number(digits) || !is_number(fraction) {
-        return Err(WRONG);
-    }
-    // Beyond i64 it is clamped by whoever uses it; until then the sign is what matters.
-    let negative = whole.starts_with('-');
-    let seconds = whole.parse().unwrap_or(if negative { i64::MIN } else { i64::MAX });
-    let padded: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    let nanoseconds: u32 = padded.parse().map_err(|_| WRONG)?;
-    Ok(Some(match (negative, nanoseconds) {
-        (true, 1..) => (seconds.saturating_sub(1), 1_000_000_000 - nanoseconds),
-        _ => (seconds, nanoseconds),
-    }))
 }

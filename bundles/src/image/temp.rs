@@ -230,7 +230,8 @@ pub(crate) fn same_file(a: &Stat, b: &Stat) -> bool {
     (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 }
 
-fn random() -> io::Result<u64> {
+/// A number that nobody has yet.
+pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
     Ok(u64::from_ne_bytes(bytes))

@@ -15,20 +15,21 @@ use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
+use super::entry_name::{Target, target};
+use super::overlay::{
+    is_directory, is_whiteout, make_parent, reopen, set_opaque, unmark, whiteout,
+};
+use super::parents::{self, MARK};
 pub use super::tarball::TarError;
 use super::tarball::{CopyError, Entry, Kind, Reader};
 use super::temp;
 
 /// Entries of one layer; each costs an inode of the host. The largest images have some 10^6.
 const MAX_ENTRIES: u64 = 4_000_000;
-/// `NAME_MAX`.
-const MAX_NAME: usize = 255;
-/// `PATH_MAX`, without the byte that ends a C string.
-const MAX_PATH: usize = 4095;
 /// The last id that Kubernetes allows; above it ids turn negative somewhere (CVE-2024-40635).
 const MAX_ID: u64 = i32::MAX as u64;
 /// 1901 to 9999: what is beyond is clamped, and by the file system again to what it can hold.
@@ -102,8 +103,12 @@ pub fn unpack<R: Read>(
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::CLOEXEC;
     let times = rustix::fs::openat(scratch, "times", flags, Mode::from_raw_mode(0o600));
     let times = BufWriter::new(File::from(times.map_err(|e| write_error(b"", "prepare", e))?));
+    let implied = rustix::fs::openat(scratch, "made", flags, Mode::from_raw_mode(0o600));
+    let implied = BufWriter::new(File::from(implied.map_err(|e| write_error(b"", "prepare", e))?));
     let buffer = vec![0; 128 << 10].into();
-    let mut extractor = Extractor { root, scratch, times, buffer, summary: Summary::default() };
+    let mut extractor =
+        Extractor { root, scratch, times, implied, buffer, summary: Summary::default() };
+    extractor.note_implied(&[]).map_err(|e| write_error(b"", "prepare", e))?;
     let mut reader = Reader::new(input);
     while let Some(entry) = reader.next()? {
         extractor.summary.entries += 1;
@@ -122,22 +127,10 @@ struct Extractor<'a> {
     /// Directories' times, set at the end: making what is in a directory changes its time.
     /// On disk, because there may be millions.
     times: BufWriter<File>,
+    /// Directories that were made without an entry; those that get one later are among them.
+    implied: BufWriter<File>,
     buffer: Box<[u8]>,
     summary: Summary,
-}
-
-/// What an entry's name asks for.
-enum Target<'a> {
-    /// The layer's own root directory.
-    Root,
-    /// `name` in the directory `parents`.
-    Place { parents: Vec<&'a [u8]>, name: &'a [u8] },
-    /// The lower layers' `name` in `parents` is gone.
-    Whiteout { parents: Vec<&'a [u8]>, name: &'a [u8] },
-    /// All that the lower layers have in `parents` is gone.
-    Opaque { parents: Vec<&'a [u8]> },
-    /// Bookkeeping of aufs, which docker leaves out too.
-    Aufs,
 }
 
 /// What was in an entry's place.
@@ -190,6 +183,7 @@ impl Extractor<'_> {
         let root = reopen(self.root).map_err(|e| write_error(&entry.path, "open", e))?;
         // Without these a container's own user could not look up a single path.
         set_attributes(&root, entry, entry.mode | 0o555)?;
+        unmark(&root).map_err(|e| write_error(&entry.path, "open", e))?;
         self.note_time(entry)
     }
 
@@ -204,6 +198,9 @@ impl Extractor<'_> {
         let directory =
             rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open"))?;
         set_attributes(&directory, entry, entry.mode)?;
+        if before == Before::Directory {
+            unmark(&directory).map_err(failed("make explicit"))?;
+        }
         if before == Before::Replaced {
             set_opaque(&directory).map_err(failed("make opaque"))?;
         }
@@ -223,10 +220,21 @@ impl Extractor<'_> {
         let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| write_error(&entry.path, "create", e))?;
         let mut file = File::from(file);
-        content.copy(&mut self.buffer, &mut file).map_err(|error| match error {
-            CopyError::Read(error) => error.into(),
+        let failed = |error| match error {
+            CopyError::Read(error) => UnpackError::from(error),
             CopyError::Write(error) => write_error(&entry.path, "write", error),
-        })?;
+        };
+        match &entry.sparse {
+            None => content.copy(&mut self.buffer, &mut file).map_err(failed)?,
+            Some(map) => {
+                let written = |e: io::Error| write_error(&entry.path, "write", e);
+                for (offset, length) in &map.parts {
+                    file.seek(io::SeekFrom::Start(*offset)).map_err(written)?;
+                    content.copy_some(&mut self.buffer, &mut file, *length).map_err(failed)?;
+                }
+                file.set_len(map.size).map_err(written)?;
+            }
+        }
         set_attributes(&file, entry, entry.mode)?;
         rustix::fs::futimens(&file, &times(entry.mtime, entry.mtime_ns))
             .map_err(|e| write_error(&entry.path, "set time", e))
@@ -308,7 +316,7 @@ impl Extractor<'_> {
     }
 
     /// The directory in which an entry is made; what is missing of it is made too, as `0755 root`.
-    fn parent(&self, path: &[u8], parents: &[&[u8]], more: ResolveFlags) -> Result<OwnedFd> {
+    fn parent(&mut self, path: &[u8], parents: &[&[u8]], more: ResolveFlags) -> Result<OwnedFd> {
         let failed = |e: Errno| write_error(path, "open its directory", e);
         match self.open(parents, more) {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
@@ -319,7 +327,10 @@ impl Extractor<'_> {
             at = match self.open(&parents[..=i], more) {
                 Ok(next) => next,
                 Err(error @ (Errno::NOENT | Errno::NOTDIR)) => {
-                    make_parent(&at, name, error).map_err(failed)?
+                    let made = make_parent(&at, name, error).map_err(failed)?;
+                    self.note_implied(&parents[..=i])
+                        .map_err(|e| write_error(path, "note its directory", e))?;
+                    made
                 }
                 Err(error) => return Err(failed(error)),
             };
@@ -343,6 +354,15 @@ impl Extractor<'_> {
         Err(Errno::AGAIN)
     }
 
+    fn note_implied(&mut self, path: &[&[u8]]) -> io::Result<()> {
+        if path.is_empty() {
+            let root = reopen(self.root)?;
+            rustix::fs::fsetxattr(root, MARK, b"y", XattrFlags::empty())?;
+        }
+        self.implied.write_all(&path.join(&b'/'))?;
+        self.implied.write_all(&[0])
+    }
+
     fn note_time(&mut self, entry: &Entry) -> Result<()> {
         let mut record = Vec::with_capacity(16 + entry.path.len());
         record.extend(entry.mtime.to_ne_bytes());
@@ -355,7 +375,8 @@ impl Extractor<'_> {
 
     fn finish(self) -> Result<Summary> {
         let failed = |e: io::Error| write_error(b"", "set times", e);
-        let Extractor { root, times: noted, summary, .. } = self;
+        let Extractor { root, scratch, times: noted, implied, summary, .. } = self;
+        list_implied(root, scratch, implied).map_err(failed)?;
         let mut file = noted.into_inner().map_err(|e| failed(e.into_error()))?;
         let size = file.stream_position().map_err(failed)?;
         file.rewind().map_err(failed)?;
@@ -374,6 +395,36 @@ impl Extractor<'_> {
         }
         Ok(summary)
     }
+}
+
+/// Writes the list of those directories that still have no entry; see `parents`.
+fn list_implied(
+    root: BorrowedFd<'_>,
+    scratch: BorrowedFd<'_>,
+    made: BufWriter<File>,
+) -> io::Result<()> {
+    let mut made = made.into_inner().map_err(io::IntoInnerError::into_error)?;
+    made.rewind()?;
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
+    let list = rustix::fs::openat(scratch, parents::LIST, flags, Mode::from_raw_mode(0o600))?;
+    let mut list = BufWriter::new(File::from(list));
+    let mut made = BufReader::new(made);
+    let mut path = Vec::new();
+    while io::BufRead::read_until(&mut made, 0, &mut path)? > 0 {
+        path.pop();
+        let relative = if path.is_empty() { &b"."[..] } else { &path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // One that was reached through a link has another name, and one that is gone has none.
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        if let Ok(there) = rustix::fs::openat2(root, relative, flags, Mode::empty(), resolve)
+            && rustix::fs::fgetxattr(&there, MARK, &mut [0; 8][..]).is_ok()
+        {
+            path.push(0);
+            list.write_all(&path)?;
+        }
+        path.clear();
+    }
+    list.flush()
 }
 
 fn read_whole(input: &mut impl Read, head: &mut [u8; 16]) -> io::Result<bool> {
@@ -403,58 +454,6 @@ fn set_directory_time(
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Makes a directory that the layer has no entry for (yet).
-fn make_parent(at: &OwnedFd, name: &[u8], found: Errno) -> rustix::io::Result<OwnedFd> {
-    let mut hides = false;
-    if let Ok(there) = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
-        // Only a whiteout makes way. A file is not a directory, and a link that leads nowhere
-        // in this layer is not ours to follow.
-        if !is_whiteout(&there) {
-            return Err(found);
-        }
-        rustix::fs::unlinkat(at, name, AtFlags::empty())?;
-        hides = true;
-    }
-    rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = rustix::fs::openat(at, name, flags, Mode::empty())?;
-    // Whatever the umask is, and whatever a set-group-id directory hands down.
-    rustix::fs::fchown(&made, Some(Uid::ROOT), Some(Gid::ROOT))?;
-    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
-    if hides {
-        set_opaque(&made)?;
-    }
-    Ok(made)
-}
-
-/// Hides the lower layers' `name`. What this layer itself has of that name stays (image-spec:
-/// whiteouts apply to lower layers only).
-fn whiteout(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => {
-            rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)
-        }
-        Err(error) => Err(error),
-        Ok(there) if is_directory(&there) => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            set_opaque(&rustix::fs::openat(parent, name, flags, Mode::empty())?)
-        }
-        Ok(_) => Ok(()),
-    }
-}
-
-/// Hides all that the lower layers have in a directory (kernel documentation, overlayfs).
-fn set_opaque(directory: &OwnedFd) -> rustix::io::Result<()> {
-    let directory = reopen(directory.as_fd())?;
-    rustix::fs::fsetxattr(directory, "trusted.overlay.opaque", b"y", XattrFlags::empty())
-}
-
-/// The same directory, with a descriptor that attributes can be set through (not O_PATH).
-fn reopen(directory: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, ".", flags, Mode::empty())
 }
 
 /// Owner, mode and extended attributes, in this order: chown(2) clears set-id bits and capabilities.
@@ -493,48 +492,6 @@ fn owner(entry: &Entry) -> (Uid, Gid) {
 fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
     let time = Timespec { tv_sec: seconds.clamp(TIMES.0, TIMES.1), tv_nsec: nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
-}
-
-fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
-fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-/// What a name means, or why it is refused.
-fn target(path: &[u8]) -> std::result::Result<Target<'_>, &'static str> {
-    if path.contains(&0) {
-        return Err("it has a NUL byte");
-    }
-    if path.len() > MAX_PATH {
-        return Err("it is longer than 4095 bytes");
-    }
-    let mut parents: Vec<&[u8]> = Vec::new();
-    for part in path.split(|b| *b == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => return Err("it has a `..`"),
-            _ if part.len() > MAX_NAME => return Err("a part of it is longer than 255 bytes"),
-            _ => parents.push(part),
-        }
-    }
-    let Some(name) = parents.pop() else {
-        return Ok(Target::Root);
-    };
-    if parents.iter().chain([&name]).any(|p| p.starts_with(b".wh..wh.") && *p != b".wh..wh..opq") {
-        return Ok(Target::Aufs);
-    }
-    if parents.iter().any(|p| p.starts_with(b".wh.")) {
-        return Err("it lies within a whiteout");
-    }
-    match name.strip_prefix(b".wh.") {
-        None => Ok(Target::Place { parents, name }),
-        Some(b".wh..opq") => Ok(Target::Opaque { parents }),
-        Some(b"" | b"." | b"..") => Err("it is a whiteout of nothing"),
-        Some(name) => Ok(Target::Whiteout { parents, name }),
-    }
 }
 
 fn lossy(path: &[u8]) -> String {

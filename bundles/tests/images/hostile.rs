@@ -12,12 +12,12 @@ use tar::EntryType;
 use crate::make::Tar;
 
 /// A layer's directory, and beside it one that no layer may touch.
-struct Place {
+pub struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         let dir = tempfile::tempdir().unwrap();
         for name in ["root", "scratch", "outside"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -26,15 +26,15 @@ impl Place {
         Place { dir }
     }
 
-    fn root(&self) -> std::path::PathBuf {
+    pub fn root(&self) -> std::path::PathBuf {
         self.dir.path().join("root")
     }
 
-    fn outside(&self) -> String {
+    pub fn outside(&self) -> String {
         self.dir.path().join("outside").to_str().unwrap().to_owned()
     }
 
-    fn unpack(&self, layer: &[u8]) -> Result<(), UnpackError> {
+    pub fn unpack(&self, layer: &[u8]) -> Result<(), UnpackError> {
         let open = |name: &str| File::open(self.dir.path().join(name)).unwrap();
         let (root, scratch) = (open("root"), open("scratch"));
         let result = unpack(layer, root.as_fd(), scratch.as_fd()).map(drop);
@@ -45,6 +45,17 @@ impl Place {
         assert_eq!(fs::read_to_string(outside.join("canary")).unwrap(), "alive");
         result
     }
+}
+
+/// An error and its causes.
+pub fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn refused(layer: Tar) -> String {

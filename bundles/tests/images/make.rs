@@ -64,6 +64,10 @@ impl Tar {
         self.entry(EntryType::Regular, path, content.as_bytes(), |_| {})
     }
 
+    pub fn bytes(self, path: &str, content: &[u8]) -> Tar {
+        self.entry(EntryType::Regular, path, content, |_| {})
+    }
+
     pub fn directory(self, path: &str, mode: u32) -> Tar {
         self.entry(EntryType::Directory, path, b"", |h| h.set_mode(mode))
     }
@@ -104,6 +108,20 @@ impl Tar {
     }
 }
 
+/// Bytes that no compression makes fewer, the same each time.
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| next()).collect();
+    bytes.truncate(count);
+    bytes
+}
+
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -134,8 +152,25 @@ impl TestImage {
         TestImage::new(vec![lower, upper])
     }
 
-    /// Manifest and blobs by digest, layers compressed if `gzipped`.
+    /// Manifest and blobs by digest, layers compressed with gzip if `gzipped`.
     pub fn oci(&self, gzipped: bool) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
+        match gzipped {
+            true => self.with("application/vnd.oci.image.layer.v1.tar+gzip", gzip),
+            false => self.with("application/vnd.oci.image.layer.v1.tar", <[u8]>::to_vec),
+        }
+    }
+
+    /// The same with layers compressed with zstd.
+    pub fn zstd(&self) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
+        let compress = |bytes: &[u8]| zstd::stream::encode_all(bytes, 3).unwrap();
+        self.with("application/vnd.oci.image.layer.v1.tar+zstd", compress)
+    }
+
+    fn with(
+        &self,
+        layer_type: &str,
+        compress: impl Fn(&[u8]) -> Vec<u8>,
+    ) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
         let mut blobs = BTreeMap::new();
         let mut add = |media_type: &str, bytes: Vec<u8>| {
             let descriptor = descriptor(media_type, &bytes);
@@ -143,14 +178,8 @@ impl TestImage {
             descriptor
         };
         let config = add("application/vnd.oci.image.config.v1+json", self.config.clone());
-        let layers: Vec<Value> = self
-            .layers
-            .iter()
-            .map(|layer| match gzipped {
-                true => add("application/vnd.oci.image.layer.v1.tar+gzip", gzip(layer)),
-                false => add("application/vnd.oci.image.layer.v1.tar", layer.clone()),
-            })
-            .collect();
+        let layers: Vec<Value> =
+            self.layers.iter().map(|layer| add(layer_type, compress(layer))).collect();
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
         });

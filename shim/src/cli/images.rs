@@ -1,7 +1,8 @@
 //! `podshim load` and `podshim pull`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
@@ -9,21 +10,23 @@ use bundles::image::{Progress, Reference, Store, archive, registry};
 use bundles::layout::Layout;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::terminal::{Output, complain};
+use super::registries;
+use super::terminal::{Output, complain, printable};
 use super::{FAILED, LoadArgs, PullArgs};
 
 /// Takes images from an archive and names them.
 pub fn load(layout: &Layout, args: &LoadArgs) -> anyhow::Result<i32> {
     let store = Store::open(&layout.images())?;
-    let input: Box<dyn Read> = if args.input == Path::new("-") {
-        Box::new(io::stdin().lock())
+    let mut bar = Bar::new(!args.quiet);
+    let loaded = if args.input == Path::new("-") {
+        archive::load(&store, io::stdin().lock(), &mut |p| bar.show(&p))?
+    } else if args.input.is_dir() {
+        archive::load_directory(&store, &args.input, &mut |p| bar.show(&p))?
     } else {
         let file = File::open(&args.input)
             .with_context(|| format!("cannot open {}", args.input.display()))?;
-        Box::new(file)
+        archive::load(&store, file, &mut |p| bar.show(&p))?
     };
-    let mut bar = Bar::new(!args.quiet);
-    let loaded = archive::load(&store, input, &mut |p| bar.show(&p))?;
     bar.finish();
     let mut output = Output::default();
     if !args.quiet {
@@ -39,8 +42,9 @@ pub fn load(layout: &Layout, args: &LoadArgs) -> anyhow::Result<i32> {
 pub fn pull(layout: &Layout, args: &PullArgs) -> anyhow::Result<i32> {
     let store = Store::open(&layout.images())?;
     let reference = Reference::parse(&args.image)?;
+    let options = registries::options(args.plain_http, args.insecure)?;
     let mut bar = Bar::new(!args.quiet);
-    match registry::pull(&store, &reference, &mut |p| bar.show(&p)) {
+    match registry::pull(&store, &reference, &options, &mut |p| bar.show(&p)) {
         Ok(image) => {
             bar.finish();
             let mut output = Output::default();
@@ -59,35 +63,65 @@ pub fn pull(layout: &Layout, args: &PullArgs) -> anyhow::Result<i32> {
 }
 
 /// A progress bar on a terminal, nothing elsewhere.
-struct Bar(Option<ProgressBar>);
+struct Bar {
+    bar: Option<ProgressBar>,
+    /// Bytes of each layer so far: several are under way at the same time.
+    done: BTreeMap<String, u64>,
+    /// Device nodes that are in no layer of the store.
+    devices: u64,
+    wanted: bool,
+}
 
 impl Bar {
     fn new(wanted: bool) -> Bar {
-        Bar((wanted && io::stderr().is_terminal()).then(|| {
+        let bar = (wanted && io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template(
                 "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}",
             )
             .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(0).with_style(style)
-        }))
+        });
+        Bar { bar, done: BTreeMap::new(), devices: 0, wanted }
     }
 
     fn show(&mut self, progress: &Progress) {
-        let Some(bar) = &self.0 else { return };
+        if let Progress::LeftOut { devices, .. } = progress {
+            self.devices += devices;
+        }
+        let Some(bar) = &self.bar else { return };
         match progress {
-            Progress::Layer { digest, done, total } => {
-                bar.set_length(*total);
-                bar.set_position(*done);
-                bar.set_message(digest.get(..19).unwrap_or(digest).to_owned());
+            Progress::Resolved { layers, bytes } => {
+                bar.set_length(*bytes);
+                bar.set_message(format!("{layers} layers"));
             }
-            Progress::Resolved { layers, .. } => bar.set_message(format!("{layers} layers")),
-            _ => {}
+            Progress::Layer { digest, done, .. } => {
+                self.done.insert(digest.clone(), *done);
+                bar.set_position(self.done.values().sum());
+            }
+            Progress::Retry { digest, reason } => {
+                bar.println(format!("{}: trying again: {}", short(digest), printable(reason)));
+            }
+            Progress::Waiting { digest } => {
+                bar.println(format!("{}: waiting for another pull of it", short(digest)));
+            }
+            Progress::Unpacked { .. } | Progress::LeftOut { .. } => {}
         }
     }
 
     fn finish(&self) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+        if self.wanted && self.devices > 0 {
+            complain(&format!(
+                "{} device nodes of the image are left out: a container gets a /dev of its own",
+                self.devices
+            ));
+        }
     }
+}
+
+/// As much of a digest as docker shows.
+fn short(digest: &str) -> &str {
+    digest.get(..19).unwrap_or(digest)
 }

@@ -21,8 +21,10 @@ mod get;
 mod images;
 mod logs;
 mod prune;
+pub mod registries;
 mod relay;
 mod restart;
+mod store;
 pub mod table;
 mod terminal;
 mod top;
@@ -128,10 +130,17 @@ enum Command {
     Exec(ExecArgs),
     /// Restart one container of a pod; the others do not notice
     Restart(RestartArgs),
-    /// Take images from an archive (docker save, OCI; plain or gzip)
+    /// Take images from an archive or an OCI layout (docker save, OCI; plain, gzip or zstd)
     Load(LoadArgs),
     /// Pull an image from its registry
     Pull(PullArgs),
+    /// List the images that are here
+    Images(store::ImagesArgs),
+    /// Remove images, and the layers that nothing needs any more
+    Rmi(store::RmiArgs),
+    /// Make images
+    #[command(subcommand)]
+    Image(store::ImageCommand),
     /// Remove what dead instances left behind, and the logs of pods that are gone
     Prune(PruneArgs),
     /// The process that is a pod; started by podshim itself
@@ -400,7 +409,7 @@ pub struct RestartArgs {
 /// `podshim load`.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// The archive; `-` for standard input
+    /// The archive, or the directory of an OCI layout; `-` for standard input
     #[arg(long, short, value_name = "FILE")]
     input: PathBuf,
     /// Print nothing
@@ -416,6 +425,12 @@ pub struct PullArgs {
     /// No progress
     #[arg(long, short)]
     quiet: bool,
+    /// Without TLS, for registries that have none; passwords then go over the network in the clear
+    #[arg(long)]
+    plain_http: bool,
+    /// With TLS that is not verified, or without: anybody on the way can give another image
+    #[arg(long, conflicts_with = "plain_http")]
+    insecure: bool,
 }
 
 /// `podshim shim`.
@@ -482,6 +497,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Restart(args) => restart::restart(&layout, &args),
         Command::Load(args) => images::load(&layout, &args),
         Command::Pull(args) => images::pull(&layout, &args),
+        Command::Images(args) => store::images(&layout, &args),
+        Command::Rmi(args) => store::rmi(&layout, &args),
+        Command::Image(store::ImageCommand::BuildRootfs(args)) => {
+            store::build_rootfs(&layout, &args)
+        }
         Command::Prune(args) => {
             need_root("prune")?;
             prune::prune(&layout, &args)

@@ -1,5 +1,6 @@
 //! `pod.json`: the pod as it was accepted, and where it lives. Written once, before the shim starts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -92,6 +93,10 @@ pub struct PodFile {
     /// Indexes of the containers whose mounts depend on what the containers before them write.
     #[serde(default)]
     pub at_start: Vec<usize>,
+    /// The variables that a pull looks at, as the user had them: a shim has no environment, and its
+    /// pulls are to find the user's logins and proxies.
+    #[serde(default)]
+    pub pull_environment: BTreeMap<String, String>,
     /// The `podshim run` that made it.
     pub owner: Owner,
 }

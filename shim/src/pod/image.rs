@@ -38,7 +38,7 @@ impl Machine {
             Ok(reference) => reference,
             Err(e) => return self.image_failed(c, "InvalidImageName", runtime::chain(&e)),
         };
-        let here = match self.store.resolve(&reference) {
+        let here = match self.store.resolve_held(&reference, &self.who()) {
             Ok(here) => here,
             Err(e) => return self.image_failed(c, "ImageInspectError", runtime::chain(&e)),
         };
@@ -48,8 +48,8 @@ impl Machine {
                 "ErrImageNeverPull",
                 format!("Container image {text:?} is not present with pull policy of Never"),
             ),
-            (PullPolicy::Never | PullPolicy::IfNotPresent, Some(image)) => {
-                self.image_ready(c, image, None, None);
+            (PullPolicy::Never | PullPolicy::IfNotPresent, Some(found)) => {
+                self.image_ready(c, found, None, None);
             }
             (PullPolicy::IfNotPresent, None) | (PullPolicy::Always, _) => {
                 self.begin_pull(c, &reference);
@@ -97,6 +97,7 @@ impl Machine {
             .arg("--root")
             .arg(&self.layout.root)
             .arg(reference.to_string())
+            .envs(&self.file.pull_environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(theirs)
@@ -114,12 +115,12 @@ impl Machine {
         let text = self.pod.containers[pull.c].image.clone();
         let found = Reference::parse(&text)
             .ok()
-            .and_then(|reference| self.store.resolve(&reference).ok().flatten());
+            .and_then(|reference| self.store.resolve_held(&reference, &self.who()).ok().flatten());
         match (exit.code, found) {
-            (0, Some(image)) => self.image_ready(pull.c, image, Some(took_ms), None),
-            (UNREACHABLE, Some(image)) if self.may_fall_back(pull.c) => {
+            (0, Some(found)) => self.image_ready(pull.c, found, Some(took_ms), None),
+            (UNREACHABLE, Some(found)) if self.may_fall_back(pull.c) => {
                 let why = words(pull.errors);
-                self.image_ready(pull.c, image, None, Some(why));
+                self.image_ready(pull.c, found, None, Some(why));
             }
             (code, _) => {
                 let said = words(pull.errors);
@@ -134,7 +135,7 @@ impl Machine {
     fn image_ready(
         &mut self,
         c: usize,
-        image: bundles::image::Image,
+        (image, hold): (bundles::image::Image, bundles::image::Hold),
         took_ms: Option<u64>,
         stale: Option<String>,
     ) {
@@ -147,7 +148,15 @@ impl Machine {
             stale,
         };
         self.images[c] = Some(image);
+        self.holds[c] = Some(hold);
         self.record(fact);
+    }
+
+    /// This pod, in the words of whoever is told that it needs an image.
+    fn who(&self) -> String {
+        let meta = &self.file.pod.metadata;
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        format!("pod {}/{}", text(&meta.namespace), text(&meta.name))
     }
 
     fn image_failed(&mut self, c: usize, reason: &str, message: String) {

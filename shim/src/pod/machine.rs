@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use bundles::image::{Image, Store};
+use bundles::image::{Hold, Image, Store};
 use bundles::layout::{Layout, PodDir};
 use plan::{At, Fact, Mono, Plan, State, Subject, Waiting};
 use runtime::cgroup::Cgroups;
@@ -62,6 +62,8 @@ pub struct Machine {
     pub(super) store: Store,
     /// The image of each container, once it is here.
     pub(super) images: Vec<Option<Image>>,
+    /// Keep those images in the store while this process lives.
+    pub(super) holds: Vec<Option<Hold>>,
     pub(super) filters: Vec<super::sandbox::ContainerFilter>,
     pub(super) creating: Vec<Creating>,
     pub(super) living: Vec<Incarnation>,
@@ -112,6 +114,7 @@ impl Machine {
             host,
             state: State::new(&pod),
             images: vec![None; count],
+            holds: (0..count).map(|_| None).collect(),
             file,
             layout,
             dir,

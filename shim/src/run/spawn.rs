@@ -119,6 +119,7 @@ impl Spawner {
             pull: self.pull,
             always_written,
             at_start: indexes(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),
+            pull_environment: crate::cli::registries::environment(),
             owner: self.owner.clone(),
         }
     }
