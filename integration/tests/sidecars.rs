@@ -106,7 +106,7 @@ fn a_container_gets_what_kubernetes_gives_it_and_no_more() {
     expect("CapEff:00000000a80425fb NoNewPrivs:0 Seccomp:2");
     // 3 is the directory that ls itself reads.
     expect("fds 0 1 2 3");
-    expect("| 1\n");
+    expect("| 2\n");
     expect("open '/tmp/disk': ");
     expect("Operation not permitted");
 }
@@ -356,7 +356,7 @@ fn with_never_a_main_that_fails_stays_down_and_a_sidecar_comes_back_all_the_same
 }
 
 #[test]
-fn the_hosts_network_is_there_if_asked_for_and_otherwise_only_a_loopback_that_is_up() {
+fn the_hosts_network_is_there_if_asked_for_and_otherwise_a_loopback_and_one_interface() {
     let podshim = Instance::new();
     let seen = |spec: &str| {
         let said = podshim.run(&pod(&format!(
@@ -368,8 +368,8 @@ fn the_hosts_network_is_there_if_asked_for_and_otherwise_only_a_loopback_that_is
         let lines = said.out.lines().map(|line| line.trim_start_matches("main | ").to_owned());
         lines.collect::<Vec<String>>()
     };
-    let own = fs::read_link("/proc/self/ns/net").unwrap();
-    let interfaces = fs::read_to_string("/proc/net/dev").unwrap();
+    let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let interfaces = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
     let interfaces: Vec<&str> =
         interfaces.lines().skip(2).filter_map(|line| line.trim().split(':').next()).collect();
 
@@ -381,6 +381,10 @@ fn the_hosts_network_is_there_if_asked_for_and_otherwise_only_a_loopback_that_is
     }
     let alone = seen("");
     assert_ne!(alone[0], own.to_str().unwrap());
-    assert_eq!(alone.len(), 2, "{alone:#?}");
+    assert_eq!(alone.len(), 3, "{alone:#?}");
     assert!(alone[1].contains(" lo: <LOOPBACK,UP"), "{alone:#?}");
+    assert!(
+        alone[2].contains(" eth0@") && alone[2].contains("<BROADCAST,MULTICAST,UP"),
+        "{alone:#?}"
+    );
 }
