@@ -16,7 +16,7 @@ use super::diagnostic::Problem;
 use super::source::Source;
 use super::span::{Data, Finding, Node, Path, Span};
 use super::yaml::{self, Fault};
-use super::{Report, defaults};
+use super::{MAX_PROBLEMS, Report, defaults};
 use crate::{schema, supported, validate};
 
 /// An object that podshim runs.
@@ -101,40 +101,33 @@ impl Kind {
 pub(super) struct Reader {
     report: Report,
     /// Kind, namespace and name of what was read, and where.
-    names: BTreeMap<(&'static str, String, String), String>,
+    names: BTreeMap<(&'static str, String, String), Problem>,
 }
 
 impl Reader {
     pub(super) fn source(&mut self, source: &Arc<Source>) {
         let parsed = yaml::parse(&source.text);
-        let problem = |fault: Fault| Problem {
-            source: Arc::clone(source),
-            span: fault.span,
-            path: String::new(),
-            message: fault.message,
-            help: fault.help,
+        let problem = |fault: Fault| {
+            Problem::new(source, fault.span, "", &fault.message, fault.help.as_deref())
         };
         self.report.problems.extend(parsed.faults.into_iter().map(problem));
+        self.report.problems.truncate(MAX_PROBLEMS);
         self.report.warnings.extend(parsed.doubts.into_iter().map(problem));
+        self.report.warnings.truncate(MAX_PROBLEMS);
         for document in &parsed.documents {
             self.document(source, document);
         }
     }
 
     /// Says so if there was nothing at all.
-    pub(super) fn finish(mut self, sources: &[Source]) -> Report {
+    pub(super) fn finish(mut self, first: Option<&Arc<Source>>) -> Report {
         let report = &mut self.report;
         if report.objects.is_empty()
             && report.problems.is_empty()
-            && let Some(source) = sources.first()
+            && let Some(source) = first
         {
-            report.problems.push(Problem {
-                source: Arc::new(source.clone()),
-                span: 0..0,
-                path: String::new(),
-                message: "no object here".into(),
-                help: Some("a manifest holds a Pod, a Deployment or a Job".into()),
-            });
+            let help = "a manifest holds a Pod, a Deployment or a Job";
+            report.problems.push(Problem::new(source, 0..0, "", "no object here", Some(help)));
         }
         self.report
     }
@@ -183,7 +176,9 @@ impl Reader {
         match decoded {
             Ok(mut object) => {
                 object.fill_in();
-                let is_echo = |finding: &Finding| is_echo(finding, &walked.damaged);
+                let is_volume = |path: &Path| path.to_string().contains("spec.volumes[");
+                let volumes = walked.damaged.iter().any(is_volume);
+                let is_echo = |finding: &Finding| is_echo(finding, &walked.damaged, volumes);
                 findings.extend(validate::check(&object).into_iter().filter(|f| !is_echo(f)));
                 self.name(source, node, &object, &mut findings);
                 self.report.objects.push(object);
@@ -195,10 +190,9 @@ impl Reader {
         let new = unsupported.refused.into_iter().filter(|finding| !known.contains(&finding.path));
         findings.extend(new);
         findings.into_iter().for_each(|finding| self.problem(source, node, finding));
-        for finding in unsupported.warned {
-            let warning = locate(source, node, finding);
-            self.report.warnings.push(warning);
-        }
+        let room = MAX_PROBLEMS - self.report.warnings.len();
+        let warnings = unsupported.warned.into_iter().take(room);
+        self.report.warnings.extend(warnings.map(|finding| locate(source, node, finding)));
     }
 
     /// One input cannot hold one object twice; which of them would be meant?
@@ -214,21 +208,31 @@ impl Reader {
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let path = Path::default().field("metadata.name");
         let place = locate(source, node, Finding::new(path.clone(), ""));
-        let here = format!("{}:{}", place.source(), place.line());
         match self.names.get(&(object.kind(), namespace.clone(), name.clone())) {
             None => {
-                self.names.insert((object.kind(), namespace, name), here);
+                self.names.insert((object.kind(), namespace, name), place);
             }
+            // To find a place's line takes time, and nobody would read of it.
+            Some(_) if self.is_full() => {}
             Some(first) => findings.push(
                 Finding::new(path, format!("Duplicate value: {name:?}")).help(format!(
-                    "a {} of this name in namespace {namespace} is already at {first}",
-                    object.kind()
+                    "a {} of this name in namespace {namespace} is already at {}:{}",
+                    object.kind(),
+                    first.source(),
+                    first.line()
                 )),
             ),
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.report.problems.len() >= MAX_PROBLEMS
+    }
+
     fn problem(&mut self, source: &Arc<Source>, node: &Node, finding: Finding) {
+        if self.is_full() {
+            return;
+        }
         let problem = locate(source, node, finding);
         if !self.report.problems.contains(&problem) {
             self.report.problems.push(problem);
@@ -241,26 +245,22 @@ fn typed<T: DeserializeOwned>(value: serde_json::Value) -> Result<Box<T>, String
 }
 
 /// Whether a complaint only repeats that something was left out of the typed object, which has been
-/// said with the reason.
-fn is_echo(finding: &Finding, damaged: &[Path]) -> bool {
-    let about_reference = finding.message.starts_with("Not found");
+/// said with the reason. What refers to a volume does so if any volume was left out.
+fn is_echo(finding: &Finding, damaged: &[Path], damaged_volumes: bool) -> bool {
+    if damaged_volumes && finding.message.starts_with("Not found") {
+        return true;
+    }
     damaged.iter().any(|path| {
         finding.path.is_within(path)
             || (finding.message.starts_with("Required") && path.is_within(&finding.path))
-            || (about_reference && path.to_string().contains("spec.volumes["))
     })
 }
 
 fn locate(source: &Arc<Source>, node: &Node, finding: Finding) -> Problem {
     let span: Span =
         if finding.at_key { node.locate_key(&finding.path) } else { node.locate(&finding.path) };
-    Problem {
-        source: Arc::clone(source),
-        span,
-        path: finding.path.to_string(),
-        message: finding.message,
-        help: finding.help,
-    }
+    let path = finding.path.to_string();
+    Problem::new(source, span, &path, &finding.message, finding.help.as_deref())
 }
 
 fn kind_of(node: &Node) -> Result<Kind, Vec<Finding>> {

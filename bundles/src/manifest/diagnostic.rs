@@ -14,6 +14,9 @@ use super::source::Source;
 const MAX_LINE: usize = 400;
 /// What is shown of such a line to each side of the mark.
 const AROUND: usize = 60;
+/// What is shown of a text that a message quotes: its first and its last bytes, for the reason stands
+/// behind the value.
+const MAX_TEXT: (usize, usize) = (600, 300);
 
 /// Something wrong with, or doubtful in, a manifest. Its `Display` is one line,
 /// `file:line:column: path: message`.
@@ -27,6 +30,23 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// A problem at a place of a source. The texts may quote the manifest: they are made printable.
+    pub(super) fn new(
+        source: &Arc<Source>,
+        span: Range<usize>,
+        path: &str,
+        message: &str,
+        help: Option<&str>,
+    ) -> Problem {
+        Problem {
+            source: Arc::clone(source),
+            span,
+            path: printable(path),
+            message: printable(message),
+            help: help.map(printable),
+        }
+    }
+
     /// The name of the source: a path as it was given, or `<stdin>`.
     #[must_use]
     pub fn source(&self) -> &str {
@@ -36,7 +56,8 @@ impl Problem {
     /// The line, from 1.
     #[must_use]
     pub fn line(&self) -> usize {
-        self.source.text[..self.span.start].matches('\n').count() + 1
+        // Over bytes, which takes a millisecond for the largest manifest.
+        self.source.text.as_bytes()[..self.span.start].iter().filter(|b| **b == b'\n').count() + 1
     }
 
     /// The column in characters, from 1.
@@ -81,15 +102,17 @@ impl Problem {
 
     pub(super) fn render(&self, level: Level<'_>, renderer: &Renderer) -> String {
         let (excerpt, mark) = self.excerpt();
-        let title = self.title();
-        let snippet = Snippet::source(excerpt)
-            .line_start(self.line())
+        let (title, line) = (self.title(), self.line());
+        // The renderer replaces all control characters but these; what they become is as long.
+        let shown = excerpt.replace(|c| matches!(c, '\u{80}'..='\u{9f}'), "·");
+        let snippet = Snippet::source(shown.as_str())
+            .line_start(line)
             .annotation(AnnotationKind::Primary.span(mark));
         let name = self.source.name.as_str();
         let title = level.primary_title(title.as_str());
         let mut group: Group<'_> = if excerpt.len() < self.line_text().len() {
             // Of a part of a line the renderer cannot know the column.
-            let origin = Origin::path(name).line(self.line()).char_column(self.column());
+            let origin = Origin::path(name).line(line).char_column(self.column());
             title.element(origin).element(snippet)
         } else {
             title.element(snippet.path(name))
@@ -125,11 +148,40 @@ impl Problem {
     }
 }
 
-fn floor(text: &str, mut at: usize) -> usize {
+/// The last end of a character that is not after `at`, which is not after the end.
+pub(super) fn floor(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {
         at -= 1;
     }
     at
+}
+
+/// A text of a stranger for a terminal: in one line, with nothing in it that a terminal obeys, and in
+/// part if it is long.
+pub(super) fn printable(text: &str) -> String {
+    let (first, last) = MAX_TEXT;
+    if text.len() > first + last {
+        let (head, tail) = (floor(text, first), floor(text, text.len() - last));
+        return format!("{} … {}", escaped(&text[..head]), escaped(&text[tail..]));
+    }
+    escaped(text)
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_direction(c) {
+            escaped.extend(c.escape_debug());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Whether a character makes what follows run the other way, over what stands there.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Display for Problem {

@@ -19,12 +19,16 @@ use annotate_snippets::{Level, Renderer};
 
 pub use decode::Object;
 pub use diagnostic::Problem;
+use diagnostic::printable;
 pub use source::{MAX_BYTES, Source, SourceError, sources};
 
 pub(crate) use defaults::is_empty_selector;
 
 /// What is shown of one kind; more would not be read.
 const MAX_SHOWN: usize = 50;
+/// Problems, or warnings, that are looked for: far more than are shown, and few enough that comparing
+/// each with all others takes no time. Without an end a file could be made of nothing but mistakes.
+pub(crate) const MAX_PROBLEMS: usize = 1_000;
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -59,7 +63,8 @@ impl Report {
                 text += "\n\n";
             }
             if problems.len() > MAX_SHOWN {
-                text += &format!("… and {} more {name}\n\n", problems.len() - MAX_SHOWN);
+                let least = if problems.len() < MAX_PROBLEMS { "" } else { "at least " };
+                text += &format!("… and {least}{} more {name}\n\n", problems.len() - MAX_SHOWN);
             }
         }
         text.truncate(text.trim_end().len());
@@ -74,8 +79,13 @@ impl Report {
 #[must_use]
 pub fn read(sources: &[Source]) -> Report {
     let mut reader = decode::Reader::default();
-    for source in sources {
-        reader.source(&Arc::new(source.clone()));
+    let sources: Vec<Arc<Source>> = sources.iter().map(printable_name).collect();
+    for source in &sources {
+        reader.source(source);
     }
-    reader.finish(sources)
+    reader.finish(sources.first())
+}
+
+fn printable_name(source: &Source) -> Arc<Source> {
+    Arc::new(Source { name: printable(&source.name), text: source.text.clone() })
 }

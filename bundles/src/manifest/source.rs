@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::diagnostic::printable;
+
 /// The largest manifest that is read. The API server takes requests of 3 MiB at most, so a larger
 /// file is a mistake (a log, an image), and is told instead of filling the memory.
 pub const MAX_BYTES: u64 = 8 << 20;
@@ -14,7 +16,7 @@ pub const MAX_BYTES: u64 = 8 << 20;
 /// One text to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The path as it was given, or `<stdin>`.
+    /// The path as it was given but for what is not printable, or `<stdin>`.
     pub name: String,
     /// The text.
     pub text: String,
@@ -94,7 +96,7 @@ pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, SourceError> {
 }
 
 fn manifests_of(dir: &Path) -> Result<Vec<PathBuf>, SourceError> {
-    let name = dir.display().to_string();
+    let name = printable(&dir.display().to_string());
     let list = |source| SourceError::List { name: name.clone(), source };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(list)? {
@@ -112,7 +114,7 @@ fn manifests_of(dir: &Path) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 fn read_file(path: &Path) -> Result<Source, SourceError> {
-    let name = path.display().to_string();
+    let name = printable(&path.display().to_string());
     match fs::File::open(path) {
         Ok(file) => read_from(file, name),
         Err(source) => Err(SourceError::Read { name, source }),

@@ -14,21 +14,27 @@ use serde_saphyr::granit_parser::{
     self, ErrorKind, Event, Parser, ScalarStyle, ScanError, StructureStyle, Tag,
 };
 
-use super::scalar;
+use super::diagnostic::floor;
 use super::span::{Data, Entry, Node, Span};
+use super::{MAX_PROBLEMS, scalar};
 
 /// Documents in one text.
 const MAX_DOCUMENTS: usize = 256;
-/// Values in one document, those that come by alias counted each time.
+/// Values in one text: some hundred large Deployments. Those that come by alias are counted each time,
+/// those with an anchor twice, for they are kept. It is one budget for all documents, because all are
+/// in memory at once.
 const MAX_NODES: usize = 50_000;
-/// Bytes of all scalars of one document, likewise.
+/// Bytes of all scalars of one text, likewise; as many as the text itself may have.
 const MAX_SCALAR_BYTES: usize = 8 << 20;
 /// Aliases in one document.
 const MAX_ALIASES: usize = 1_000;
 /// Collections within collections.
 const MAX_DEPTH: usize = 64;
-/// Stray commas that are read over in one document to find what else is wrong.
+/// Stray commas that are read over in one text to find what else is wrong: a document is read again
+/// for each.
 const MAX_COMMAS: usize = 32;
+/// How many bytes of its first line the place of a collection has: JSON may be one line.
+const MAX_LINE: usize = 1_000;
 
 /// Something wrong with the text itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,19 +75,40 @@ pub fn parse(text: &str) -> Parsed {
             "split the file",
         ));
     }
+    let mut spent = Spent::default();
     for chunk in chunks.into_iter().take(MAX_DOCUMENTS) {
-        parse_chunk(text, &chunk, &mut parsed);
+        parse_chunk(text, &chunk, &mut spent, &mut parsed);
+        parsed.faults.truncate(MAX_PROBLEMS);
+        parsed.doubts.truncate(MAX_PROBLEMS);
+        if spent.is_too_much() {
+            break;
+        }
     }
     parsed
 }
 
+/// What was taken from the budgets of a text.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    nodes: usize,
+    bytes: usize,
+    commas: usize,
+}
+
+impl Spent {
+    fn is_too_much(self) -> bool {
+        self.nodes > MAX_NODES || self.bytes > MAX_SCALAR_BYTES
+    }
+}
+
 /// Parses one document, reading over stray commas.
-fn parse_chunk(text: &str, chunk: &Span, parsed: &mut Parsed) {
+fn parse_chunk(text: &str, chunk: &Span, spent: &mut Spent, parsed: &mut Parsed) {
     let mut patched = text[chunk.clone()].to_owned();
-    for _ in 0..MAX_COMMAS {
-        let mut composer = Composer::new(chunk.start);
+    loop {
+        let mut composer = Composer::new(chunk.start, *spent);
         let result = composer.run(&patched);
         let Err(mut fault) = result else {
+            *spent = composer.spent;
             parsed.documents.append(&mut composer.documents);
             parsed.faults.append(&mut composer.faults);
             parsed.doubts.append(&mut composer.doubts);
@@ -89,16 +116,18 @@ fn parse_chunk(text: &str, chunk: &Span, parsed: &mut Parsed) {
         };
         fault.span = within(&fault.span, chunk);
         let stray = is_stray_comma(text, &fault.span);
+        let at = fault.span.start - chunk.start;
         if stray {
-            let at = fault.span.start - chunk.start;
-            patched.replace_range(at..=at, " ");
             fault.message = "a comma after an item of a block list".into();
             fault.help = Some("block list items take no comma: remove it".into());
         }
         parsed.faults.push(fault);
-        if !stray {
+        if !stray || spent.commas == MAX_COMMAS {
+            *spent = composer.spent;
             return;
         }
+        spent.commas += 1;
+        patched.replace_range(at..=at, " ");
     }
 }
 
@@ -159,7 +188,7 @@ struct Open {
 
 enum Content {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<Key>, merges: Vec<Node> },
+    Map { entries: Vec<Entry>, names: HashMap<String, Span>, key: Option<Key>, merges: Vec<Node> },
 }
 
 enum Key {
@@ -184,13 +213,12 @@ struct Composer {
     documents: Vec<Node>,
     faults: Vec<Fault>,
     doubts: Vec<Fault>,
-    nodes: usize,
-    bytes: usize,
+    spent: Spent,
     aliases: usize,
 }
 
 impl Composer {
-    fn new(offset: usize) -> Composer {
+    fn new(offset: usize, spent: Spent) -> Composer {
         Composer {
             offset,
             open: Vec::new(),
@@ -198,8 +226,7 @@ impl Composer {
             documents: Vec::new(),
             faults: Vec::new(),
             doubts: Vec::new(),
-            nodes: 0,
-            bytes: 0,
+            spent,
             aliases: 0,
         }
     }
@@ -228,7 +255,12 @@ impl Composer {
                 self.begin(text, anchor, style, span, Content::List(Vec::new()))
             }
             Event::MappingStart(style, anchor, _) => {
-                let map = Content::Map { entries: Vec::new(), key: None, merges: Vec::new() };
+                let map = Content::Map {
+                    entries: Vec::new(),
+                    names: HashMap::new(),
+                    key: None,
+                    merges: Vec::new(),
+                };
                 self.begin(text, anchor, style, span, map)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
@@ -248,9 +280,7 @@ impl Composer {
         tag: Option<&Tag>,
         span: Span,
     ) -> Result<(), Fault> {
-        self.nodes += 1;
-        self.bytes += value.len();
-        self.within_budget(&span)?;
+        self.spend(1, value.len(), &span)?;
         let plain = style == ScalarStyle::Plain;
         let in_map =
             matches!(self.open.last(), Some(Open { content: Content::Map { key: None, .. }, .. }));
@@ -266,7 +296,7 @@ impl Composer {
         }
         let data = self.resolve(value, plain, tag, &span);
         let built = Built { node: Node { span, data }, height: 0, nodes: 1, bytes: value.len() };
-        self.anchor(anchor, &built);
+        self.anchor(anchor, &built)?;
         self.place(built)
     }
 
@@ -344,9 +374,7 @@ impl Composer {
         let Some(built) = self.anchors.get(&id).map(Rc::clone) else {
             return Err(Fault::new(span, "an alias within its own anchor", "write the value out"));
         };
-        self.nodes += built.nodes;
-        self.bytes += built.bytes;
-        self.within_budget(&span)?;
+        self.spend(built.nodes, built.bytes, &span)?;
         if self.open.len() + built.height > MAX_DEPTH {
             return Err(too_deep(span));
         }
@@ -361,8 +389,7 @@ impl Composer {
         span: Span,
         content: Content,
     ) -> Result<(), Fault> {
-        self.nodes += 1;
-        self.within_budget(&span)?;
+        self.spend(1, 0, &span)?;
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(span));
         }
@@ -370,6 +397,7 @@ impl Composer {
             return Err(Fault::new(span, "a list or a map as a key", "keys are texts"));
         }
         let rest = &text[(span.start - self.offset).min(text.len())..];
+        let rest = &rest[..floor(rest, rest.len().min(MAX_LINE))];
         let line = rest.lines().next().map_or(0, |line| line.trim_end().len());
         let span = span.start..span.start + line;
         let block = style == StructureStyle::Block;
@@ -381,8 +409,8 @@ impl Composer {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let data = match open.content {
             Content::List(items) => Data::List(items),
-            Content::Map { mut entries, merges, .. } => {
-                merge(&mut entries, merges);
+            Content::Map { mut entries, names, merges, .. } => {
+                merge(&mut entries, names, merges);
                 Data::Map(entries)
             }
         };
@@ -392,14 +420,16 @@ impl Composer {
             nodes: open.nodes,
             bytes: open.bytes,
         };
-        self.anchor(open.anchor, &built);
+        self.anchor(open.anchor, &built)?;
         self.place(built)
     }
 
-    fn anchor(&mut self, anchor: usize, built: &Built) {
+    fn anchor(&mut self, anchor: usize, built: &Built) -> Result<(), Fault> {
         if anchor != 0 {
+            self.spend(built.nodes, built.bytes, &built.node.span)?;
             self.anchors.insert(anchor, Rc::new(built.clone()));
         }
+        Ok(())
     }
 
     /// Puts a finished node where it belongs: the document's root, an item, a key or a value.
@@ -418,7 +448,7 @@ impl Composer {
                 items.push(built.node);
                 return Ok(());
             }
-            Content::Map { entries, key, merges } => (entries, key, merges),
+            Content::Map { entries, key, merges, .. } => (entries, key, merges),
         };
         match key.take() {
             None => {
@@ -444,14 +474,14 @@ impl Composer {
     }
 
     fn key(&mut self, next: Key) -> Result<(), Fault> {
-        let Some(Open { content: Content::Map { entries, key, .. }, .. }) = self.open.last_mut()
+        let Some(Open { content: Content::Map { names, key, .. }, .. }) = self.open.last_mut()
         else {
             return Ok(());
         };
         if let Key::Name(name, span) = &next
-            && let Some(first) = entries.iter().find(|e| &e.key == name)
+            && let Some(first) = names.insert(name.clone(), span.clone())
         {
-            let same = first.key_span == *span;
+            let same = first == *span;
             self.faults.push(Fault::new(
                 span.clone(),
                 format!("key {name:?} is already set in this map"),
@@ -462,19 +492,21 @@ impl Composer {
         Ok(())
     }
 
-    fn within_budget(&self, span: &Span) -> Result<(), Fault> {
+    /// Takes from the budgets of the text.
+    fn spend(&mut self, nodes: usize, bytes: usize, span: &Span) -> Result<(), Fault> {
+        self.spent.nodes += nodes;
+        self.spent.bytes += bytes;
+        if !self.spent.is_too_much() {
+            return Ok(());
+        }
+        let message = if self.spent.nodes > MAX_NODES {
+            format!("more than {MAX_NODES} values in one file")
+        } else {
+            format!("more than {} MiB of text in one file", MAX_SCALAR_BYTES >> 20)
+        };
         let help =
             "nothing that Kubernetes takes is that large; aliases count each time they are used";
-        if self.nodes > MAX_NODES {
-            let message = format!("more than {MAX_NODES} values in one document");
-            return Err(Fault::new(span.clone(), message, help));
-        }
-        if self.bytes > MAX_SCALAR_BYTES {
-            let message =
-                format!("more than {} MiB of text in one document", MAX_SCALAR_BYTES >> 20);
-            return Err(Fault::new(span.clone(), message, help));
-        }
-        Ok(())
+        Err(Fault::new(span.clone(), message, help))
     }
 
     fn syntax(&self, text: &str, error: &ScanError) -> Fault {
@@ -546,11 +578,11 @@ fn key_text(node: &Node) -> Result<String, Fault> {
 }
 
 /// What is written wins over what is merged, and what is merged first over what comes later.
-fn merge(entries: &mut Vec<Entry>, merges: Vec<Node>) {
+fn merge(entries: &mut Vec<Entry>, mut names: HashMap<String, Span>, merges: Vec<Node>) {
     for map in merges {
         let Data::Map(merged) = map.data else { continue };
         for entry in merged {
-            if !entries.iter().any(|e| e.key == entry.key) {
+            if names.insert(entry.key.clone(), entry.key_span.clone()).is_none() {
                 entries.push(entry);
             }
         }

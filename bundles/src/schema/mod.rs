@@ -8,11 +8,13 @@
 
 mod suggest;
 
+use std::cell::LazyCell;
 use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value};
 
+use crate::manifest::MAX_PROBLEMS;
 use crate::manifest::span::{Data, Finding, Node, Path};
 use crate::quantity::Quantity;
 pub(crate) use suggest::nearest;
@@ -99,11 +101,14 @@ impl Walk<'_> {
         let Some(fields) = schema.get("properties").and_then(Value::as_object) else {
             return plain(node);
         };
+        let is_free = |field: &&str| node.get(field).is_none();
+        let free: LazyCell<Vec<&str>, _> =
+            LazyCell::new(|| fields.keys().map(String::as_str).filter(is_free).collect());
         let mut object = Map::new();
         for entry in node.entries() {
             let path = path.field_of_one_name(&entry.key);
             match fields.get(&entry.key) {
-                None => self.unknown(&entry.key, fields, node, path),
+                None => self.unknown(&entry.key, || &free, path),
                 // As in Go's decoder, null is the same as nothing.
                 Some(_) if entry.value.is_null() => {}
                 Some(schema) => {
@@ -194,9 +199,12 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown(&mut self, key: &str, fields: &Map<String, Value>, node: &Node, path: Path) {
-        let free = fields.keys().map(String::as_str).filter(|field| node.get(field).is_none());
-        let meant = nearest(key, free);
+    /// `free` are the fields that are not set, which it may have been meant to set.
+    fn unknown<'a>(&mut self, key: &str, free: impl FnOnce() -> &'a [&'a str], path: Path) {
+        if self.is_full() {
+            return;
+        }
+        let meant = nearest(key, free().iter().copied());
         let help = match meant {
             Some(field) => format!("did you mean `{field}`?"),
             None => "remove it, or look whether its indentation puts it where it belongs".into(),
@@ -238,7 +246,14 @@ impl Walk<'_> {
         None
     }
 
+    fn is_full(&self) -> bool {
+        self.walked.findings.len() >= MAX_PROBLEMS
+    }
+
     fn damage(&mut self, finding: Finding) {
+        if self.is_full() {
+            return;
+        }
         self.walked.damaged.push(finding.path.clone());
         self.walked.findings.push(finding);
     }

@@ -10,6 +10,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use crate::manifest::MAX_PROBLEMS;
 use crate::manifest::span::{Data, Finding, Node, Path};
 use crate::schema;
 use table::{Field, TABLE, Verdict};
@@ -110,6 +111,9 @@ impl Check {
     }
 
     fn refuse(&mut self, path: Path, why: &str) {
+        if self.refused.len() >= MAX_PROBLEMS {
+            return;
+        }
         self.refused.push(
             Finding::new(path, format!("not supported yet: {why}"))
                 .help("remove the field if the pod can do without it")

@@ -2,10 +2,12 @@
 //!
 //! Their prefix is ours, so a name that is not known is a mistake and no other program's business.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Errors;
+use super::{Errors, instead_of};
 use crate::manifest::span::Path;
 use crate::schema::nearest;
 
@@ -46,14 +48,12 @@ fn standby(value: &str, spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let sidecars = inits.filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let candidates: Vec<&str> =
         sidecars.chain(&spec.containers).map(|container| container.name.as_str()).collect();
-    for name in value.split(',').map(str::trim) {
-        if candidates.contains(&name) {
-            continue;
+    let known: BTreeSet<&str> = candidates.iter().copied().collect();
+    for name in value.split(',').map(str::trim).filter(|name| !known.contains(name)) {
+        if errors.is_full() {
+            return;
         }
-        let help = match nearest(name, candidates.iter().copied()) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("the pod's sidecars and mains are: {}", candidates.join(", ")),
-        };
+        let help = instead_of(name, "sidecars and mains", &candidates);
         errors.not_found(path.clone(), name).help = Some(help);
     }
 }

@@ -17,10 +17,13 @@ use std::fmt::Display;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::manifest::Object;
 use crate::manifest::span::{Finding, Path};
+use crate::manifest::{MAX_PROBLEMS, Object};
 
-/// Everything that is wrong with an object.
+/// Names that are listed, or of which the nearest is looked for, where another would be right.
+const MAX_CANDIDATES: usize = 100;
+
+/// Everything that is wrong with an object, up to [`MAX_PROBLEMS`].
 pub fn check(object: &Object) -> Vec<Finding> {
     let mut errors = Errors::default();
     let root = Path::default();
@@ -77,7 +80,14 @@ fn labels(metadata: &ObjectMeta, path: &Path, errors: &mut Errors) {
 pub(crate) struct Errors(Vec<Finding>);
 
 impl Errors {
+    /// Whether no more is wanted.
+    fn is_full(&self) -> bool {
+        self.0.len() >= MAX_PROBLEMS
+    }
+
     fn push(&mut self, path: Path, message: String) -> &mut Finding {
+        // For the caller to go on with; what is beyond the end is not read.
+        self.0.truncate(MAX_PROBLEMS - 1);
         self.0.push(Finding::new(path, message));
         let last = self.0.len() - 1;
         &mut self.0[last]
@@ -138,6 +148,18 @@ impl Errors {
         {
             self.invalid_plain(path, value, "must be greater than or equal to 0");
         }
+    }
+}
+
+/// What to write instead of a name that none of the pod's `things` has.
+fn instead_of(name: &str, things: &str, known: &[&str]) -> String {
+    let (known, more) = match known.get(..MAX_CANDIDATES) {
+        Some(first) if known.len() > MAX_CANDIDATES => (first, ", …"),
+        _ => (known, ""),
+    };
+    match crate::schema::nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("the pod's {things} are: {}{more}", known.join(", ")),
     }
 }
 

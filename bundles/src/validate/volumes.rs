@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
 use serde_json::Value;
 
-use super::{Errors, names};
+use super::{Errors, instead_of, names};
 use crate::manifest::span::Path;
 use crate::quantity::Quantity;
-use crate::schema::nearest;
 
 /// `ValidateVolumes`.
 pub fn volumes(spec: &PodSpec, path: &Path, errors: &mut Errors) {
@@ -47,14 +46,16 @@ pub fn mounts(container: &Container, spec: &PodSpec, path: &Path, errors: &mut E
     let known: Vec<&str> = spec.volumes.iter().flatten().map(|v| v.name.as_str()).collect();
     let mut paths = BTreeSet::new();
     for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        if errors.is_full() {
+            return;
+        }
         let path = path.field("volumeMounts").index(i);
         if mount.name.is_empty() {
             errors.required(path.field("name"));
         } else if !known.contains(&mount.name.as_str()) {
-            let help = match nearest(&mount.name, known.iter().copied()) {
-                Some(near) => format!("did you mean {near}?"),
-                None if known.is_empty() => "the pod has no volumes: add spec.volumes".into(),
-                None => format!("the pod's volumes are: {}", known.join(", ")),
+            let help = match known.is_empty() {
+                true => "the pod has no volumes: add spec.volumes".into(),
+                false => instead_of(&mount.name, "volumes", &known),
             };
             errors.not_found(path.field("name"), &mount.name).help = Some(help);
         }
