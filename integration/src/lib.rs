@@ -460,7 +460,8 @@ pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-fn image() -> PathBuf {
+/// The archive of the test image.
+pub fn image() -> PathBuf {
     if let Some(path) = std::env::var_os("PODSHIM_TEST_IMAGE") {
         return path.into();
     }
