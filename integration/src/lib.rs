@@ -80,7 +80,10 @@ impl Instance {
 
     /// A command line of this instance.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        self.command_by(Command::new(binary()), args)
+    }
+
+    fn command_by(&self, mut command: Command, args: &[&str]) -> Command {
         command
             .args(args)
             .env("PODSHIM_ROOT", self.root())
@@ -176,7 +179,10 @@ impl Instance {
     pub fn start_like_a_shell(&self, manifest: &str) -> Running<'_> {
         use std::os::unix::process::CommandExt;
         let path = self.manifest(manifest);
-        let mut command = self.command(&["run", "--pull=never", "-o", "json", &path]);
+        // Whoever starts the tests in the background ignores INT, and its children inherit that.
+        let mut env = Command::new("env");
+        env.arg("--default-signal=INT").arg(binary());
+        let mut command = self.command_by(env, &["run", "--pull=never", "-o", "json", &path]);
         command.process_group(0);
         self.start_command(command)
     }
@@ -481,7 +487,8 @@ pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-fn image() -> PathBuf {
+/// The archive of the test image.
+pub fn image() -> PathBuf {
     if let Some(path) = std::env::var_os("PODSHIM_TEST_IMAGE") {
         return path.into();
     }

@@ -60,6 +60,22 @@ fn when_all_of_podshim_is_killed_prune_removes_the_rest() {
 }
 
 #[test]
+fn ctrl_c_at_whatever_moment_of_its_start_ends_a_pod_and_does_not_kill_its_shim() {
+    let podshim = Instance::new();
+    for step in 0..12 {
+        let running = podshim.start_like_a_shell(POD);
+        std::thread::sleep(Duration::from_millis(20 + step * 14));
+        running.ctrl_c();
+        let (code, text) = running.wait();
+        // Before it listens to signals, it ends by this one as any program.
+        assert_eq!(code, 130, "step {step}: {text}");
+        assert!(!text.contains("the shim of pod"), "step {step}: {text}");
+        podshim.podshim(&["prune"]);
+        podshim.nothing_is_left();
+    }
+}
+
+#[test]
 fn at_whatever_moment_of_its_start_everything_is_killed_prune_removes_the_rest() {
     let podshim = Instance::new();
     for step in 0..12 {

@@ -94,6 +94,9 @@ impl Machine {
             .context("cannot become a subreaper")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make epoll")?;
         let signals = Signals::open(&epoll)?;
+        if owner.is_some() {
+            signals.forget();
+        }
         let timer = timerfd_create(
             TimerfdClockId::Boottime,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,

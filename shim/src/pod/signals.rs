@@ -26,6 +26,12 @@ impl Signals {
         Ok(Signals(fd))
     }
 
+    /// Forgets what has come so far. A shim begins in its owner's session: what was meant for that
+    /// one's whole process group (Ctrl-C) is the owner's to act on.
+    pub fn forget(&self) {
+        while let Ok(Some(_)) = self.0.read_signal() {}
+    }
+
     /// What came: whether a child did something, and how often the pod was asked to end.
     pub fn read(&mut self) -> Received {
         let mut received = Received::default();

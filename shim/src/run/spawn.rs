@@ -13,6 +13,7 @@ use bundles::manifest::Object;
 use bundles::objects::Objects;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use runtime::state_dir::{self, make_dir};
 
 use crate::pod::compile::containers;
@@ -141,6 +142,12 @@ impl Spawner {
         self.make_log_dirs(file)?;
         let (ours, theirs) = UnixStream::pair().context("cannot make a channel to the shim")?;
         let log = fs::File::create(dir.join("shim.log")).context("cannot make the shim's log")?;
+        // Until it has a session of its own, the terminal's Ctrl-C would kill it; it unblocks them itself.
+        let blocked: SigSet =
+            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        let before = blocked
+            .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+            .context("cannot block signals for the pod's shim")?;
         let child = Command::new(format!("/proc/self/fd/{}", self.binary.as_raw_fd()))
             .arg0("podshim")
             .arg("shim")
@@ -150,8 +157,9 @@ impl Spawner {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(log.try_clone().context("cannot share the shim's log")?)
             .stderr(log)
-            .spawn()
-            .context("cannot start the pod's shim")?;
+            .spawn();
+        before.thread_set_mask().context("cannot unblock signals")?;
+        let child = child.context("cannot start the pod's shim")?;
         Ok((child, ours))
     }
 
