@@ -192,6 +192,14 @@ pub fn depend_on_others(
     })
 }
 
+/// Whether what is mounted on the host later is to appear in one of the container's volumes. (Then it
+/// does in all of them.)
+#[must_use]
+pub fn follow_the_host(container: &Container) -> bool {
+    let mut mounts = container.volume_mounts.iter().flatten();
+    mounts.any(|mount| mount.mount_propagation.as_deref() == Some("HostToContainer"))
+}
+
 /// The file for the container's last words, writable also in a read-only root.
 fn termination(container: &Container, place: Place<'_>) -> Result<Option<Mount>, MountError> {
     let Some(path) = container.termination_message_path.as_deref().filter(|p| !p.is_empty()) else {

@@ -407,6 +407,11 @@ fn linux(input: &ContainerInput<'_>, security: &Security) -> Result<Linux, Confi
         .set_masked_paths(Some(security.masked_paths.clone()))
         .set_readonly_paths(Some(security.readonly_paths.clone()))
         .set_seccomp(None);
+    // libcontainer makes no bind mount private by itself: what is mounted on the host later would
+    // appear in every volume.
+    if !mounts::follow_the_host(input.container) {
+        linux.set_rootfs_propagation(Some("private".into()));
+    }
     if security.privileged {
         linux.set_devices(Some(input.devices.to_vec()));
     }

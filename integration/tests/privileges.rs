@@ -38,6 +38,10 @@ fn mount(line: &str) -> Option<String> {
         (_, "ext4" | "xfs" | "btrfs" | "tmpfs" | "9p") => "host",
         (_, kind) => kind,
     };
+    // Times of access are the file system's business.
+    let options: Vec<&str> =
+        options.split(',').filter(|o| !["relatime", "noatime"].contains(o)).collect();
+    let options = options.join(",");
     let propagation = left[6..].join(" ");
     Some(format!("{point} {kind} {options} {propagation}").trim_end().to_owned())
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use integration::Instance;
+use integration::{Instance, run};
 use serde_json::Value;
 
 const OBJECTS: &str = "apiVersion: v1
@@ -198,6 +198,27 @@ fn paths_of_the_host_are_checked_waited_for_and_shared() {
     assert!(said.out.contains("main | device"), "{}", said.out);
     let written = fs::read_to_string(host.path().join("new/directory/deep/x")).unwrap();
     assert_eq!(written, "written\n");
+
+    // What is mounted on the host later is seen only by who asked for it.
+    let mounts = |propagation: &str| {
+        let inner = host.path().join("inner");
+        let _ = fs::create_dir(&inner);
+        let said = podshim.run(&pod(&format!(
+            "  containers:
+  - name: main
+    image: alpine:latest
+    command: [sh, -c, 'grep \" /v \" /proc/self/mountinfo']
+    volumeMounts: [{{name: v, mountPath: /v, mountPropagation: {propagation}}}]
+  volumes: [{{name: v, hostPath: {{path: {path}}}}}]
+"
+        )));
+        assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+        said.out
+    };
+    // The source's own propagation is the host's business: on many it is private from the start.
+    assert!(!mounts("None").contains("master:"));
+    let source = run(&format!("findmnt -n -o PROPAGATION -T {path}"));
+    assert_eq!(mounts("HostToContainer").contains("master:"), source.contains("shared"));
 
     // Nobody has promised it: an init container makes it, or it becomes a directory.
     let said = podshim.run(&pod(&format!(
