@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub mod address;
 mod bridge;
 pub mod cidr;
+mod doctor;
 mod error;
 pub mod firewall;
 pub mod forwarding;
@@ -36,6 +37,7 @@ mod setup;
 pub mod state;
 
 pub use cidr::{Cidr, RangeError};
+pub use doctor::{nft_works, other_firewalls};
 pub use error::NetworkError;
 pub use names::{DEFAULT_BRIDGE, Mac};
 pub use ports::{HostPort, PortError, Protocol};

@@ -15,6 +15,7 @@ mod client;
 mod cp;
 mod delete;
 mod describe;
+mod doctor;
 mod events;
 mod exec;
 mod get;
@@ -141,6 +142,8 @@ enum Command {
     /// Make images
     #[command(subcommand)]
     Image(store::ImageCommand),
+    /// Say what this host lacks, what will not work because of it, and what mends it
+    Doctor(DoctorArgs),
     /// Remove what dead instances left behind, and the logs of pods that are gone
     Prune(PruneArgs),
     /// The process that is a pod; started by podshim itself
@@ -287,6 +290,14 @@ pub struct DeleteArgs {
     /// Their namespace
     #[arg(long, short, default_value = "default")]
     namespace: String,
+}
+
+/// `podshim doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A list of findings
+    #[arg(long, short, value_enum)]
+    output: Option<RunOutput>,
 }
 
 /// `podshim prune`.
@@ -502,6 +513,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Image(store::ImageCommand::BuildRootfs(args)) => {
             store::build_rootfs(&layout, &args)
         }
+        Command::Doctor(args) => doctor::doctor(&layout, &args),
         Command::Prune(args) => {
             need_root("prune")?;
             prune::prune(&layout, &args)

@@ -26,7 +26,7 @@ use super::machine::Machine;
 use super::tokens;
 
 /// Where systemd-resolved names the servers that it asks itself (systemd-resolved.service(8)).
-const SYSTEMD_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+pub const SYSTEMD_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
 /// A pod's control group: `podshim/<qos>/pod<uid>`.
 pub fn pod_cgroup(pod: &Pod) -> String {
