@@ -353,3 +353,38 @@ fn files_are_copied_in_and_out() {
     assert_eq!(podshim.podshim(&["cp", &path("none"), "p:/tmp/x"]).code, 1);
     end(running);
 }
+
+#[test]
+fn a_shell_completes_the_names_of_what_lives() {
+    let podshim = Instance::new();
+    let running = running(&podshim);
+    let complete = |words: &[&str]| -> Vec<String> {
+        let mut line = vec!["--", "podshim"];
+        line.extend(words);
+        let out = podshim
+            .command(&line)
+            .env("PODSHIM_COMPLETE", "bash")
+            .env("_CLAP_IFS", "\n")
+            .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+            .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect()
+    };
+    assert_eq!(complete(&["exe"]), ["exec"]);
+    assert!(complete(&["exec", ""]).contains(&"p".to_owned()));
+    assert!(complete(&["logs", "p"]).contains(&"p".to_owned()));
+    let containers = complete(&["exec", "p", "-c", "s"]);
+    assert_eq!(containers, ["side"]);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = podshim.podshim(&["completion", shell]);
+        assert_eq!(script.code, 0, "{}", script.err);
+        assert!(script.out.contains("PODSHIM_COMPLETE"), "{}", script.out);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man");
+    assert_eq!(podshim.podshim(&["man", pages.to_str().unwrap()]).code, 0);
+    assert!(pages.join("podshim-exec.1").exists());
+    end(running);
+}

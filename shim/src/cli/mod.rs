@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bundles::layout::Layout;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCompleter;
 
 use crate::pod::file::PullOverride;
 
@@ -12,6 +13,7 @@ mod attach;
 mod check;
 mod choose;
 mod client;
+mod completion;
 mod cp;
 mod delete;
 mod describe;
@@ -146,6 +148,15 @@ enum Command {
     Doctor(DoctorArgs),
     /// Remove what dead instances left behind, and the logs of pods that are gone
     Prune(PruneArgs),
+    /// Print a shell's completion script, which completes names of pods and containers too
+    Completion {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write manual pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
     /// The process that is a pod; started by podshim itself
     #[command(hide = true)]
     Shim(ShimArgs),
@@ -239,9 +250,10 @@ pub enum ObjectOutput {
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The pod
+    #[arg(add = ArgValueCompleter::new(completion::logged_pod_names))]
     pod: String,
     /// Which container
-    #[arg(long, short)]
+    #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
     container: Option<String>,
     /// Go on printing
     #[arg(long, short)]
@@ -279,7 +291,7 @@ pub struct DeleteArgs {
     #[arg(value_name = "pod")]
     kind: String,
     /// Their names
-    #[arg(required = true)]
+    #[arg(required = true, add = ArgValueCompleter::new(completion::pod_names))]
     names: Vec<String>,
     /// Seconds until what has not ended is killed; the pod's own if not given
     #[arg(long, value_name = "SECONDS")]
@@ -290,6 +302,28 @@ pub struct DeleteArgs {
     /// Their namespace
     #[arg(long, short, default_value = "default")]
     namespace: String,
+}
+
+/// `podshim completion`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// elvish
+    Elvish,
+    /// fish
+    Fish,
+    /// PowerShell
+    Powershell,
+    /// zsh
+    Zsh,
+}
+
+/// `podshim man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Where they go
+    dir: PathBuf,
 }
 
 /// `podshim doctor`.
@@ -313,9 +347,10 @@ pub struct PruneArgs {
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// The pod
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
-    #[arg(long, short)]
+    #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
     container: Option<String>,
     /// Pass standard input on
     #[arg(long, short = 'i')]
@@ -335,6 +370,7 @@ pub struct ExecArgs {
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     /// Only of this pod
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     pod: Option<String>,
     /// Go on
     #[arg(long, short)]
@@ -354,6 +390,7 @@ pub struct DescribeArgs {
     #[arg(value_name = "pod")]
     kind: String,
     /// Their names; all if none is given
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     names: Vec<String>,
     /// Their namespace
     #[arg(long, short, default_value = "default")]
@@ -367,6 +404,7 @@ pub struct TopArgs {
     #[arg(value_name = "pod")]
     kind: String,
     /// One of them
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     name: Option<String>,
     /// A line for each container
     #[arg(long)]
@@ -380,9 +418,10 @@ pub struct TopArgs {
 #[derive(Debug, Args)]
 pub struct AttachArgs {
     /// The pod
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
-    #[arg(long, short)]
+    #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
     container: Option<String>,
     /// The pod's namespace
     #[arg(long, short, default_value = "default")]
@@ -408,9 +447,10 @@ pub struct CpArgs {
 #[derive(Debug, Args)]
 pub struct RestartArgs {
     /// The pod
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
-    #[arg(long, short)]
+    #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
     container: String,
     /// The pod's namespace
     #[arg(long, short, default_value = "default")]
@@ -456,6 +496,9 @@ pub struct ShimArgs {
 
 /// Parses the command line and does it. Returns the exit code.
 pub fn main() -> i32 {
+    if completion::answer() {
+        return 0;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -513,6 +556,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Image(store::ImageCommand::BuildRootfs(args)) => {
             store::build_rootfs(&layout, &args)
         }
+        Command::Completion { shell } => completion::script(shell),
+        Command::Man(args) => completion::man(&args),
         Command::Doctor(args) => doctor::doctor(&layout, &args),
         Command::Prune(args) => {
             need_root("prune")?;
