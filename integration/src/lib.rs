@@ -311,7 +311,11 @@ impl Instance {
         let kept = fs::read_dir(self.root().join("pods")).into_iter().flatten();
         let uids: Vec<String> =
             kept.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
-        let hierarchies = ["/sys/fs/cgroup/podshim", "/sys/fs/cgroup/pids/podshim"];
+        let hierarchies = [
+            "/sys/fs/cgroup/podshim",
+            "/sys/fs/cgroup/pids/podshim",
+            "/sys/fs/cgroup/podshim.slice/podshim-pods.slice",
+        ];
         let classes = hierarchies.iter().filter_map(|h| fs::read_dir(h).ok()).flatten().flatten();
         classes
             .filter_map(|class| fs::read_dir(class.path()).ok())

@@ -11,8 +11,10 @@
 //! ([`Cgroups::oci_path`]) and only moves the container's first process into it. The parents
 //! (`podshim`, `podshim/<qos>`) are shared by everybody on the host and stay.
 //!
-//! It does not decide limits (`bundles::resources` does), does not freeze, and does not talk to
-//! systemd. Called by the shim, its creators and its exec'd probes; nothing is remembered between
+//! Where systemd is PID 1 on cgroup v2 the pod's directory is in a scope of its own ([`scope`]):
+//! `podshim.slice/podshim-pods.slice/podshim-<uid>.scope/pod<uid>`, with the shim in a leaf beside it.
+//!
+//! It does not decide limits (`bundles::resources` does) and does not freeze. Called by the shim, its creators and its exec'd probes; nothing is remembered between
 //! calls, so any process may take over from another.
 
 mod detect;
@@ -20,6 +22,7 @@ mod error;
 mod files;
 mod kill;
 mod limits;
+pub mod scope;
 mod v1;
 mod v2;
 
@@ -373,6 +376,39 @@ impl Cgroups {
     /// [`CgroupError::BadName`].
     pub fn oci_path(&self, pod: &str, name: &str) -> Result<PathBuf> {
         Ok(Path::new("/").join(leaf(pod, name)?))
+    }
+
+    /// The pods that have a cgroup, half-removed ones included, wherever they lie.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Read`].
+    pub fn all_pods(&self) -> Result<Vec<FoundPod>> {
+        let mut found = self.pods(BASE)?;
+        if self.version() == Version::V2 {
+            found.extend(self.pods(scope::SLICE_PATH)?);
+        }
+        Ok(found)
+    }
+
+    /// Has systemd make a scope for a pod around this process, if systemd is PID 1 and has one tree
+    /// for all controllers; answers with the pod's cgroup there. `None` elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`scope::ScopeError`].
+    pub fn enter_scope(
+        &self,
+        uid: &str,
+        description: &str,
+    ) -> std::result::Result<Option<String>, scope::ScopeError> {
+        match &self.kind {
+            Kind::V2(unified) if scope::is_systemd() => {
+                let scope = scope::enter(&unified.root, uid, description)?;
+                Ok(Some(format!("{scope}/pod{uid}")))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The pods that have a cgroup below `base` (usually [`BASE`]), half-removed ones included.

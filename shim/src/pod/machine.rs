@@ -49,6 +49,8 @@ pub struct Machine {
     pub(super) clients: Clients,
     pub(super) cgroups: Cgroups,
     pub(super) pod_cgroup: String,
+    /// To be told as soon as somebody listens.
+    early_warning: Option<String>,
     pub(super) host: bundles::host::Host,
     pub(super) wanted: runtime::sandbox::Wanted,
     pub(super) sandbox: Option<runtime::sandbox::Sandbox>,
@@ -106,12 +108,14 @@ impl Machine {
         let clients =
             Clients::open(&epoll, &dir.socket(), tokens::LISTENER, tokens::client, owner)?;
         let cgroups = runtime::cgroup::detect()?;
+        let (pod_cgroup, early_warning) = super::sandbox::pod_cgroup(&cgroups, &file.pod);
         let spec = file.pod.spec.clone().unwrap_or_default();
         let store = Store::open(&layout.images())?;
         let count = pod.containers.len();
         let host = super::sandbox::host()?;
         Ok(Machine {
-            pod_cgroup: super::sandbox::pod_cgroup(&file.pod),
+            pod_cgroup,
+            early_warning,
             wanted: super::sandbox::wanted(&file.pod, &host)?,
             filters: super::sandbox::filters(&spec, &host, &layout),
             host,
@@ -150,6 +154,11 @@ impl Machine {
     /// Until nothing is left of the pod.
     pub fn run(&mut self) -> anyhow::Result<()> {
         self.record(Fact::Accepted);
+        if let Some(message) = self.early_warning.take() {
+            let reason = "NoScope".to_owned();
+            let event = plan::Event { warning: true, reason, message, container: None };
+            self.tell_event(clock::now(), &event);
+        }
         let mut ready = Vec::with_capacity(32);
         loop {
             let wake_at = self.act();

@@ -14,7 +14,7 @@ use bundles::security::{self, Seccomp};
 use bundles::{resources, sysctl, volume};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use plan::Fact;
-use runtime::cgroup::Members;
+use runtime::cgroup::{Cgroups, Members};
 use runtime::log::{Pump, Stream};
 use runtime::sandbox::Wanted;
 use runtime::seccomp::Filter;
@@ -28,8 +28,26 @@ use super::tokens;
 /// Where systemd-resolved names the servers that it asks itself (systemd-resolved.service(8)).
 pub const SYSTEMD_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
-/// A pod's control group: `podshim/<qos>/pod<uid>`.
-pub fn pod_cgroup(pod: &Pod) -> String {
+/// A pod's control group: in a scope of systemd's, or `podshim/<qos>/pod<uid>` where there is none.
+/// Says why, if there should have been one.
+pub fn pod_cgroup(cgroups: &Cgroups, pod: &Pod) -> (String, Option<String>) {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let meta = &pod.metadata;
+    let description = format!("pod {}/{}", text(&meta.namespace), text(&meta.name));
+    match cgroups.enter_scope(&text(&meta.uid), &description) {
+        Ok(Some(cgroup)) => (cgroup, None),
+        Ok(None) => (plain_cgroup(pod), None),
+        Err(e) => {
+            let why = format!(
+                "{}: the pod is outside of systemd's tree, which may take limits away",
+                runtime::chain(&e)
+            );
+            (plain_cgroup(pod), Some(why))
+        }
+    }
+}
+
+fn plain_cgroup(pod: &Pod) -> String {
     let spec = pod.spec.clone().unwrap_or_default();
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     // Quantities were validated; one that cannot be read asks for nothing.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use bundles::layout::Layout;
-use runtime::cgroup::{BASE, Members};
+use runtime::cgroup::Members;
 use runtime::state_dir;
 use rustix::fs::{FlockOperation, flock};
 
@@ -73,7 +73,7 @@ fn remove(layout: &Layout, uid: &str, lock: File) -> anyhow::Result<()> {
 
 fn remove_cgroups(uid: &str) -> anyhow::Result<()> {
     let cgroups = runtime::cgroup::detect()?;
-    for pod in cgroups.pods(BASE)?.into_iter().filter(|pod| pod.uid == uid) {
+    for pod in cgroups.all_pods()?.into_iter().filter(|pod| pod.uid == uid) {
         cgroups.kill(&pod.cgroup, Members::Pod)?;
         cgroups.remove_pod(&pod.cgroup)?;
     }

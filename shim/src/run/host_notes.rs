@@ -1,21 +1,22 @@
 //! What `podshim run` has to say about this host before it begins. It changes nothing.
 
-use std::path::Path;
-
 use bundles::manifest::Object;
 use k8s_openapi::api::core::v1::Container;
 
 use crate::pod::compile::containers;
 
-/// Present where systemd is PID 1: `sd_booted(3)`.
-const SYSTEMD: &str = "/run/systemd/system";
-
 const CPU: &str = "systemd may take limits and shares of cpu away from control groups that it does \
                    not know, as those of pods are in this release";
 
-/// Said once if the objects ask for cpu on a host whose cpu controller systemd switches on and off.
+/// Said once if the objects ask for cpu on a host whose cpu controller systemd switches on and off. (On
+/// cgroup v2 pods have scopes.)
 pub fn cpu(objects: &[Object]) -> Option<&'static str> {
-    (asks_for_cpu(objects) && Path::new(SYSTEMD).is_dir()).then_some(CPU)
+    let is_v1 = || {
+        let version = runtime::cgroup::detect().map(|cgroups| cgroups.version());
+        matches!(version, Ok(runtime::cgroup::Version::V1))
+    };
+    let may_lose = asks_for_cpu(objects) && runtime::cgroup::scope::is_systemd() && is_v1();
+    may_lose.then_some(CPU)
 }
 
 fn asks_for_cpu(objects: &[Object]) -> bool {

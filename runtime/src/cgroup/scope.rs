@@ -1,0 +1,300 @@
+//! A transient scope of systemd's for a pod (systemd.scope(5), "Control Group APIs and Delegation").
+//!
+//! Where systemd is PID 1 the tree of control groups is its: a directory that it does not know loses
+//! controllers when the last unit that wanted them stops. A scope with `Delegate=yes` is the one way
+//! to have a part of the tree that neither a logout, nor a restart of whoever asked for it, nor
+//! systemd's own clean-up touches.
+//!
+//! One method is called, on systemd's private socket, as D-Bus messages (D-Bus Specification,
+//! "Message Protocol"): no bus and no library is needed for it.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Where systemd listens for root.
+const SOCKET: &str = "/run/systemd/private";
+/// Present where systemd is PID 1: `sd_booted(3)`.
+const BOOTED: &str = "/run/systemd/system";
+/// The slice of all pods.
+pub const SLICE: &str = "podshim-pods.slice";
+/// Where that slice is in the tree.
+pub(super) const SLICE_PATH: &str = "podshim.slice/podshim-pods.slice";
+/// The cgroup of the shim in its pod's scope: nobody may be in one whose children have controllers.
+const LEAF: &str = "shim";
+
+/// An answer takes milliseconds; a systemd that is busy may take longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_micros(500);
+/// The largest message that is read, in bytes.
+const MESSAGE_MAX: usize = 64 << 10;
+
+/// Why there is no scope.
+#[derive(Debug, thiserror::Error)]
+pub enum ScopeError {
+    /// systemd cannot be spoken to.
+    #[error("cannot ask systemd for a scope through {SOCKET}")]
+    Talk(#[source] io::Error),
+    /// systemd refused.
+    #[error("systemd made no scope: {0}")]
+    Refused(String),
+    /// It said yes, and this process is somewhere else all the same.
+    #[error("systemd made a scope and this process is not in it but in {0:?}")]
+    Elsewhere(String),
+    /// The leaf cannot be made or entered.
+    #[error("cannot enter {}", path.display())]
+    Enter {
+        /// The leaf.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whether systemd is PID 1.
+#[must_use]
+pub fn is_systemd() -> bool {
+    Path::new(BOOTED).is_dir()
+}
+
+/// The scope of a pod.
+#[must_use]
+pub fn name(uid: &str) -> String {
+    format!("podshim-{uid}.scope")
+}
+
+/// Has systemd make the pod's scope around this process, and moves it into a leaf there. Answers with
+/// the scope's cgroup, relative to the root of the tree.
+///
+/// # Errors
+/// [`ScopeError`].
+pub fn enter(unified: &Path, uid: &str, description: &str) -> Result<String, ScopeError> {
+    let scope = name(uid);
+    let message = start_transient_unit(&scope, description, std::process::id());
+    ask(&message).map_err(ScopeError::Talk)?.map_err(ScopeError::Refused)?;
+    let deadline = Instant::now() + PATIENCE;
+    let cgroup = loop {
+        let text = fs::read_to_string("/proc/self/cgroup").map_err(ScopeError::Talk)?;
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        if own.ends_with(&scope) {
+            break own.to_owned();
+        }
+        if Instant::now() > deadline {
+            return Err(ScopeError::Elsewhere(own.to_owned()));
+        }
+        sleep(PAUSE);
+    };
+    let leaf = unified.join(&cgroup).join(LEAF);
+    let failed = |source| ScopeError::Enter { path: leaf.clone(), source };
+    fs::create_dir_all(&leaf).map_err(failed)?;
+    fs::write(leaf.join("cgroup.procs"), "0").map_err(failed)?;
+    Ok(cgroup)
+}
+
+/// Says what it has to say and waits for the answer: `Err` inside is what systemd said.
+fn ask(message: &[u8]) -> io::Result<Result<(), String>> {
+    let mut stream = UnixStream::connect(SOCKET)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // A NUL byte, then "I am who the kernel says": user 0 in hexadecimal digits.
+    stream.write_all(b"\0AUTH EXTERNAL 30\r\n")?;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n") && answer.len() < 256 {
+        stream.read_exact(&mut byte)?;
+        answer.extend_from_slice(&byte);
+    }
+    if !answer.starts_with(b"OK ") {
+        let text = String::from_utf8_lossy(&answer).trim().to_owned();
+        return Err(io::Error::other(format!("systemd does not trust us: {text}")));
+    }
+    stream.write_all(b"BEGIN\r\n")?;
+    stream.write_all(message)?;
+    loop {
+        let (kind, signature_is_string, body) = receive(&mut stream)?;
+        match kind {
+            METHOD_RETURN => return Ok(Ok(())),
+            ERROR => {
+                let text = if signature_is_string { first_string(&body) } else { String::new() };
+                return Ok(Err(text));
+            }
+            // Signals, which everybody who listens here is sent.
+            _ => {}
+        }
+    }
+}
+
+const METHOD_CALL: u8 = 1;
+const METHOD_RETURN: u8 = 2;
+const ERROR: u8 = 3;
+
+/// One message: its type, whether its body begins with a string, its body.
+fn receive(stream: &mut impl Read) -> io::Result<(u8, bool, Vec<u8>)> {
+    let mut head = [0; 16];
+    stream.read_exact(&mut head)?;
+    if head[0] != b'l' {
+        return Err(io::Error::other("systemd speaks another byte order"));
+    }
+    let number =
+        |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let (body, fields) = (number(4) as usize, (number(12) as usize).next_multiple_of(8));
+    if body > MESSAGE_MAX || fields > MESSAGE_MAX {
+        return Err(io::Error::other("systemd's message is too long"));
+    }
+    let mut rest = vec![0; fields + body];
+    stream.read_exact(&mut rest)?;
+    let body = rest.split_off(fields);
+    // The field SIGNATURE (8) is a variant of type g: its text begins with "s" for a string.
+    let signature = [8, 1, b'g', 0];
+    let at = rest.windows(4).position(|window| window == signature);
+    let is_string = at.is_some_and(|at| rest.get(at + 5) == Some(&b's'));
+    Ok((head[1], is_string, body))
+}
+
+fn first_string(body: &[u8]) -> String {
+    let Some(length) = body.first_chunk::<4>() else { return String::new() };
+    let length = u32::from_le_bytes(*length) as usize;
+    let text = body.get(4..4 + length).unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// Bytes of a message in the making: little-endian, each value aligned to its size from the begin.
+#[derive(Default)]
+struct Wire(Vec<u8>);
+
+impl Wire {
+    fn align(&mut self, to: usize) {
+        self.0.resize(self.0.len().next_multiple_of(to), 0);
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.align(4);
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn string(&mut self, text: &str) {
+        self.u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(0);
+    }
+
+    fn signature(&mut self, text: &str) {
+        self.0.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(0);
+    }
+
+    /// An array: its length in bytes, the padding before the first item not counted.
+    fn array(&mut self, align: usize, items: impl FnOnce(&mut Wire)) {
+        self.u32(0);
+        let length_at = self.0.len() - 4;
+        self.align(align);
+        let begin = self.0.len();
+        items(self);
+        let length = u32::try_from(self.0.len() - begin).unwrap_or(u32::MAX);
+        self.0[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// A property: `(sv)`.
+    fn property(&mut self, name: &str, signature: &str, value: impl FnOnce(&mut Wire)) {
+        self.align(8);
+        self.string(name);
+        self.signature(signature);
+        value(self);
+    }
+}
+
+/// The method call (org.freedesktop.systemd1(5), "StartTransientUnit").
+fn start_transient_unit(scope: &str, description: &str, pid: u32) -> Vec<u8> {
+    let mut body = Wire::default();
+    body.string(scope);
+    body.string("fail");
+    body.array(8, |list| {
+        list.property("Description", "s", |w| w.string(description));
+        list.property("Slice", "s", |w| w.string(SLICE));
+        list.property("PIDs", "au", |w| w.array(4, |pids| pids.u32(pid)));
+        list.property("Delegate", "b", |w| w.u32(1));
+        list.property("TasksMax", "t", |w| {
+            w.align(8);
+            w.0.extend_from_slice(&u64::MAX.to_le_bytes());
+        });
+        // It is gone when its last process is, however that ended.
+        list.property("CollectMode", "s", |w| w.string("inactive-or-failed"));
+    });
+    // No auxiliary units: a(sa(sv)).
+    body.array(8, |_| {});
+
+    let mut message = Wire(vec![b'l', METHOD_CALL, 0, 1]);
+    message.u32(u32::try_from(body.0.len()).unwrap_or(u32::MAX));
+    message.u32(1);
+    message.array(8, |fields| {
+        let mut field = |code: u8, signature: &str, text: &str| {
+            fields.align(8);
+            fields.0.push(code);
+            fields.signature(signature);
+            if signature == "g" { fields.signature(text) } else { fields.string(text) }
+        };
+        field(1, "o", "/org/freedesktop/systemd1");
+        field(2, "s", "org.freedesktop.systemd1.Manager");
+        field(3, "s", "StartTransientUnit");
+        field(6, "s", "org.freedesktop.systemd1");
+        field(8, "g", "ssa(sv)a(sa(sv))");
+    });
+    message.align(8);
+    message.0.extend_from_slice(&body.0);
+    message.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_laid_out_as_the_specification_says() {
+        let mut wire = Wire::default();
+        wire.0.push(7);
+        wire.array(8, |list| list.property("ab", "u", |w| w.u32(9)));
+        let expected: &[u8] = &[
+            7, 0, 0, 0, // padding
+            20, 0, 0, 0, // the array's bytes
+            2, 0, 0, 0, b'a', b'b', 0, // a string
+            1, b'u', 0, // the signature
+            0, 0, // padding
+            9, 0, 0, 0,
+        ];
+        let mut expected = expected.to_vec();
+        // "ab\0" ends at 15, the signature at 18, the number begins at 20.
+        expected[4] = u8::try_from(expected.len() - 8).expect("short");
+        assert_eq!(wire.0, expected);
+        let message = start_transient_unit("podshim-1.scope", "a pod", 42);
+        assert_eq!(&message[..4], [b'l', 1, 0, 1]);
+        let fields = u32::from_le_bytes(message[12..16].try_into().expect("four")) as usize;
+        let body = u32::from_le_bytes(message[4..8].try_into().expect("four")) as usize;
+        assert_eq!(16 + fields.next_multiple_of(8) + body, message.len());
+        let begin = 16 + fields.next_multiple_of(8);
+        assert_eq!(first_string(&message[begin..]), "podshim-1.scope");
+    }
+
+    #[test]
+    fn an_error_is_read_with_its_text() {
+        let mut body = Wire::default();
+        body.string("no such thing");
+        let mut message = Wire(vec![b'l', ERROR, 1, 1]);
+        message.u32(u32::try_from(body.0.len()).expect("short"));
+        message.u32(5);
+        message.array(8, |fields| {
+            fields.0.push(8);
+            fields.signature("g");
+            fields.signature("s");
+        });
+        message.align(8);
+        message.0.extend_from_slice(&body.0);
+        let (kind, is_string, body) = receive(&mut message.0.as_slice()).expect("a message");
+        assert_eq!((kind, is_string), (ERROR, true));
+        assert_eq!(first_string(&body), "no such thing");
+    }
+}
