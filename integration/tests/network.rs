@@ -163,3 +163,19 @@ fn a_pod_whose_processes_are_all_killed_leaves_its_address_to_others() {
     running.signal(Signal::SIGINT);
     running.wait();
 }
+
+#[test]
+fn the_full_example_runs_as_it_is_written() {
+    let podshim = Instance::new();
+    let example = integration::sources().join("examples/full.yaml");
+    let running = podshim.start_file(example.to_str().unwrap());
+    podshim.until("running", |p| p["status"]["phase"] == "Running");
+    assert_eq!(ask("127.0.0.1:18080"), "welcome to the shop\n");
+    running.until_printed("has 2 goods, a token of 17 letters and the colour green");
+    running.until_printed("logshipper | sold");
+    running.signal(Signal::SIGINT);
+    let (code, text) = running.wait();
+    assert_eq!(code, 130, "{text}");
+    // Each of them obeys: nobody has to be killed.
+    assert!(!text.contains("SIGKILL"), "{text}");
+}
