@@ -111,10 +111,14 @@ def sidecars(n):
 class Run:
     """One `podshim run`, ended and cleaned at the end of the block."""
 
-    def __init__(self, file):
+    def __init__(self, file, host=None):
         self.began = now()
+        inside, network = [], ["--network", "none"]
+        if host:
+            inside = ["nsenter", "-t", str(host.pid), "-n"]
+            network = ["--network", "bridge", "--network-state", f"{WORK}/network"]
         self.process = subprocess.Popen(
-            [PODSHIM, "run", "-q", *DIRS, file], stdout=subprocess.PIPE, text=True)
+            [*inside, PODSHIM, "run", "-q", *DIRS, *network, file], stdout=subprocess.PIPE, text=True)
 
     def __enter__(self):
         return self
@@ -155,6 +159,16 @@ def podshim_chain(n):
     put("podshim phases", f"chain of {n}: sandboxReady -> first starting", ms(begun[0], at["sandboxReady", None]))
     if n:
         put("podshim phases", f"chain of {n}: starting -> next starting, mean", ms(begun[-1], begun[0]) / n)
+
+
+def podshim_network(host, count=True):
+    """A pod with an address, on a host's network that `host`, a process, stands for."""
+    with Run(pod("bench", [], container("main", "hold", "main"), "Never"), host) as run:
+        main = stamps(run.process.stdout, [("RUN", "main", 1)])["RUN", "main"][0]
+        time.sleep(0.05)
+        at = {r["fact"]["fact"]: r["mono"] for r in reversed(run.journal())}
+    if count:
+        put("podshim", "chain of 0, with a network", ms(main, at["accepted"]))
 
 
 def podshim_restart(standby):
@@ -359,9 +373,12 @@ def main():
     there_before = set(group_folders())
     subprocess.run([PODSHIM, "load", *DIRS, "-i", f"{WORK}/image.tar"], check=True, stdout=subprocess.DEVNULL)
     peers = None
+    host = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up; exec sleep 100000"])
+    time.sleep(0.5)
     try:
         peers = Peers()
         podshim_chain(0)
+        podshim_network(host, count=False)
         values.clear()
         for number in range(ROUNDS):
             loads.append(os.getloadavg()[0])
@@ -371,6 +388,7 @@ def main():
                 if peers.has["podman"]:
                     error = peers.play(n)
                     assert not error, error
+            podshim_network(host)
             floor_restart()
             podshim_restart(standby=False)
             podshim_restart(standby=True)
@@ -394,6 +412,8 @@ def main():
     finally:
         if peers:
             peers.close()
+        host.kill()
+        host.wait()
         subprocess.run([PODSHIM, "prune", *DIRS], stdout=subprocess.DEVNULL)
         remove_cgroups(there_before)
 
