@@ -355,6 +355,43 @@ fn files_are_copied_in_and_out() {
 }
 
 #[test]
+fn a_pods_life_can_be_drawn_while_it_lives_and_when_it_is_over() {
+    let podshim = Instance::new();
+    let running = running(&podshim);
+    let text = podshim.podshim(&["timeline", "p"]);
+    assert_eq!(text.code, 0, "{}", text.err);
+    assert!(text.out.starts_with("side (sidecar) │"), "{}", text.out);
+    let json = podshim.podshim(&["timeline", "p", "-o", "json"]).out;
+    let life: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let doing = |row: usize| {
+        life["rows"][row]["spans"].as_array().unwrap().last().unwrap()["doing"].clone()
+    };
+    assert_eq!((doing(0), doing(1)), ("running".into(), "running".into()));
+    let trace = podshim.podshim(&["timeline", "p", "-o", "perfetto"]).out;
+    assert!(serde_json::from_str::<serde_json::Value>(&trace).unwrap()["traceEvents"].is_array());
+    end(running);
+
+    let picture = podshim.root().join("life.svg");
+    let path = podshim.manifest(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  restartPolicy: Never
+  containers: [{name: main, image: alpine:latest, command: [sh, -c, 'exit 3']}]
+",
+    );
+    let said =
+        podshim.podshim(&["run", "--pull=never", "--timeline", picture.to_str().unwrap(), &path]);
+    assert_eq!(said.code, 3, "{}", said.err);
+    let svg = std::fs::read_to_string(picture).unwrap();
+    assert!(
+        svg.starts_with("<svg") && svg.contains("main (main)") && svg.contains("exit code 3"),
+        "{svg}"
+    );
+}
+
+#[test]
 fn a_shell_completes_the_names_of_what_lives() {
     let podshim = Instance::new();
     let running = running(&podshim);

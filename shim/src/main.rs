@@ -8,6 +8,7 @@ mod cli;
 mod pod;
 mod protocol;
 mod run;
+mod timeline;
 
 fn main() {
     std::process::exit(cli::main());

@@ -9,6 +9,8 @@ use plan::{Mono, Wall};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::timeline::Timeline;
+
 /// From a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +75,8 @@ pub enum Reply {
         /// Why it was not executed.
         failure: Option<String>,
     },
+    /// The pod's life, if its owner wants to draw it; right before [`Reply::Over`].
+    Timeline(Box<Timeline>),
     /// The pod is over and nothing is left of it.
     Over {
         /// What `podshim run` of this pod exits with.

@@ -30,6 +30,7 @@ mod restart;
 mod store;
 pub mod table;
 mod terminal;
+mod timeline;
 mod top;
 
 pub use choose::default_container;
@@ -125,6 +126,8 @@ enum Command {
     Describe(DescribeArgs),
     /// Show what pods and their containers use
     Top(TopArgs),
+    /// Draw what happened to a pod, container by container
+    Timeline(TimelineArgs),
     /// Show a container's output from now on, as it is
     Attach(AttachArgs),
     /// Copy files into a container or out of it (POD:PATH; takes `tar` in the container)
@@ -181,6 +184,9 @@ pub struct RunArgs {
     /// Kernel parameters that pods may set besides the safe ones; NAME may end with `*`
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Draw the pod's life into this file (SVG); with several pods, a file each: FILE-POD.svg
+    #[arg(long, value_name = "FILE")]
+    pub timeline: Option<PathBuf>,
     /// Only the containers' output
     #[arg(long, short)]
     pub quiet: bool,
@@ -414,6 +420,31 @@ pub struct TopArgs {
     namespace: String,
 }
 
+/// `podshim timeline`.
+#[derive(Debug, Args)]
+pub struct TimelineArgs {
+    /// The pod
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    pod: String,
+    /// A picture, a list of bars, or a trace for ui.perfetto.dev; else lines for the terminal
+    #[arg(long, short, value_enum)]
+    output: Option<TimelineOutput>,
+    /// The pod's namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `-o` of `podshim timeline`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TimelineOutput {
+    /// A picture.
+    Svg,
+    /// A list of bars.
+    Json,
+    /// A trace.
+    Perfetto,
+}
+
 /// `podshim attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
@@ -545,6 +576,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Events(args) => events::events(&layout, &args),
         Command::Describe(args) => describe::describe(&layout, &args),
         Command::Top(args) => top::top(&layout, &args),
+        Command::Timeline(args) => timeline::timeline(&layout, &args),
         Command::Attach(args) => attach::attach(&layout, &args),
         Command::Cp(args) => cp::cp(&layout, &args),
         Command::Exec(args) => exec::exec(&layout, &args),

@@ -90,6 +90,9 @@ pub struct PodFile {
     /// written and not defaulted.
     #[serde(default)]
     pub always_written: Vec<usize>,
+    /// Whether its owner wants its timeline at the end.
+    #[serde(default)]
+    pub timeline: bool,
     /// Indexes of the containers whose mounts depend on what the containers before them write.
     #[serde(default)]
     pub at_start: Vec<usize>,

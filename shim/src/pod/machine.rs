@@ -425,6 +425,15 @@ impl Machine {
         let exit_code = plan::exit_code(&self.pod, &self.state);
         let status = self.status();
         self.clients.broadcast(&self.epoll, &Reply::Status(Box::new(status)));
+        if self.file.timeline {
+            match runtime::journal::read(&self.dir.journal()) {
+                Ok(records) => {
+                    let life = crate::timeline::of(&self.pod, &records, clock::mono());
+                    self.clients.broadcast(&self.epoll, &Reply::Timeline(Box::new(life)));
+                }
+                Err(e) => tracing::warn!("no timeline: {}", runtime::chain(&e)),
+            }
+        }
         self.clients.broadcast(&self.epoll, &Reply::Over { exit_code });
     }
 

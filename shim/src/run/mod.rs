@@ -5,6 +5,7 @@
 //! themselves are their shims' business. When it dies without a word, each shim sees its channel
 //! closed and takes its pod down gracefully.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::cli::{CANNOT, NetworkKind, RunArgs, RunOutput, colour_wanted, tell};
 use crate::pod::file::PodNetwork;
 use crate::protocol::{Reply, Request};
+use crate::timeline::{Timeline, render};
 
 mod host_notes;
 pub mod objects;
@@ -60,7 +62,7 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let printer = Printer::new(args.quiet, args.output == Some(RunOutput::Json));
-        let spawner = Spawner::new(layout, args.pull, read, network)?;
+        let spawner = Spawner::new(layout, args.pull, read, network, args.timeline.is_some())?;
         if let Some(note) = host_notes::cpu(&objects) {
             printer.warn(note);
         }
@@ -72,6 +74,7 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
             messages,
             printer,
             several,
+            timeline: args.timeline.clone(),
             workloads: Vec::new(),
             ending: None,
         };
@@ -126,6 +129,8 @@ struct Session {
     messages: mpsc::Receiver<Message>,
     printer: Printer,
     several: bool,
+    /// Where pictures of the pods' lives go.
+    timeline: Option<PathBuf>,
     workloads: Vec<Workload>,
     ending: Option<Ending>,
 }
@@ -274,6 +279,7 @@ impl Session {
                 let prefix = prefix(self.several, &name, event.container.as_deref());
                 self.printer.event(&pod.object, &prefix, &event);
             }
+            Some(Reply::Timeline(life)) => self.draw(&life),
             Some(Reply::Status(status)) => pod.object["status"] = *status,
             Some(Reply::Pod(object)) => pod.object = *object,
             Some(Reply::Waiting(waiting)) => pod.waiting = waiting,
@@ -284,6 +290,20 @@ impl Session {
             None => self.on_gone(&uid)?,
         }
         Ok(())
+    }
+
+    /// Draws a pod's life into the file that the user named, or beside it if there are several pods.
+    fn draw(&self, life: &Timeline) {
+        let Some(path) = &self.timeline else { return };
+        let path = if self.several || !self.workloads.iter().all(|w| w.controller.is_none()) {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            path.with_file_name(format!("{stem}-{}.svg", life.pod))
+        } else {
+            path.clone()
+        };
+        if let Err(e) = std::fs::write(&path, render::svg(life)) {
+            self.printer.warn(&format!("cannot write {}: {e}", path.display()));
+        }
     }
 
     /// A shim has ended. One that did not say how has died: nothing of its pod may stay.

@@ -28,6 +28,8 @@ pub struct Spawner {
     objects: Vec<Object>,
     /// The network that they are on.
     network: Option<PodNetwork>,
+    /// Whether each is to send its timeline at its end.
+    timeline: bool,
     /// Our own binary, sealed: every shim is executed from this one copy.
     binary: OwnedFd,
 }
@@ -53,10 +55,11 @@ impl Spawner {
         pull: Option<PullOverride>,
         objects: Vec<Object>,
         network: Option<PodNetwork>,
+        timeline: bool,
     ) -> anyhow::Result<Spawner> {
         let binary = runtime::seal::own_binary()
             .context("cannot make a sealed copy of podshim (is vm.memfd_noexec 2?)")?;
-        Ok(Spawner { layout, pull, owner: Owner::this()?, objects, network, binary })
+        Ok(Spawner { layout, pull, owner: Owner::this()?, objects, network, timeline, binary })
     }
 
     /// The directories of this instance.
@@ -117,6 +120,7 @@ impl Spawner {
             logs: self.layout.logs.clone(),
             network_state: self.layout.network.clone(),
             network: self.network.clone(),
+            timeline: self.timeline,
             pull: self.pull,
             always_written,
             at_start: indexes(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),

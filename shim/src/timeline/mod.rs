@@ -1,0 +1,263 @@
+//! What happened to a pod and when, as bars: pure, from the journal's facts.
+
+use plan::{Fact, Kind, Mono, Pod};
+use runtime::journal::Record;
+use serde::{Deserialize, Serialize};
+
+pub mod render;
+
+/// What a container was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Doing {
+    /// Its image was looked for or pulled.
+    Image,
+    /// It was created, or waited to be started.
+    Created,
+    /// It ran and was not yet `started` (its startup probe had not succeeded).
+    Starting,
+    /// It ran.
+    Running,
+    /// It was told to stop.
+    Stopping,
+}
+
+impl Doing {
+    /// A word for a legend.
+    pub fn word(self) -> &'static str {
+        match self {
+            Doing::Image => "image",
+            Doing::Created => "created",
+            Doing::Starting => "not yet started",
+            Doing::Running => "running",
+            Doing::Stopping => "stopping",
+        }
+    }
+}
+
+/// A bar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Span {
+    /// Which incarnation; none for its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inc: Option<u32>,
+    /// What it was doing.
+    pub doing: Doing,
+    /// From when, in milliseconds since the pod was accepted.
+    pub from_ms: f64,
+    /// Until when.
+    pub to_ms: f64,
+    /// How it ended, if the bar ends with the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+/// A container's bars.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// Its name.
+    pub container: String,
+    /// `init`, `sidecar` or `main`.
+    pub kind: String,
+    /// In the order of time.
+    pub spans: Vec<Span>,
+}
+
+/// A pod's life so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeline {
+    /// Its name.
+    pub pod: String,
+    /// Its length in milliseconds.
+    pub length_ms: f64,
+    /// When its sandbox was ready, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox_ready_ms: Option<f64>,
+    /// Its containers, inits first.
+    pub rows: Vec<Row>,
+}
+
+/// One incarnation on its way.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    inc: u32,
+    doing: Doing,
+    since: Mono,
+}
+
+/// Draws the bars. What is still going on ends `now`.
+pub fn of(pod: &Pod, records: &[Record], now: Mono) -> Timeline {
+    let begin = records.first().map_or(now, |r| r.mono);
+    let ms = |at: Mono| at.0.saturating_sub(begin.0) as f64 / 1e6;
+    let mut rows: Vec<Row> = pod.containers.iter().map(row).collect();
+    let mut open: Vec<Vec<Open>> = vec![Vec::new(); rows.len()];
+    let mut images: Vec<Option<Mono>> = vec![None; rows.len()];
+    let mut sandbox_ready_ms = None;
+    for record in records {
+        let at = record.mono;
+        let mut turn = |c: usize, inc: u32, doing: Option<Doing>, exit_code: Option<i32>| {
+            let (Some(row), Some(open)) = (rows.get_mut(c), open.get_mut(c)) else { return };
+            if let Some(index) = open.iter().position(|o| o.inc == inc) {
+                let before = open[index];
+                if Some(before.doing) == doing {
+                    return;
+                }
+                open.swap_remove(index);
+                row.spans.push(span(Some(inc), before.doing, ms(before.since), ms(at), exit_code));
+            }
+            if let Some(doing) = doing {
+                open.push(Open { inc, doing, since: at });
+            }
+        };
+        match &record.fact {
+            Fact::SandboxReady => sandbox_ready_ms = sandbox_ready_ms.or(Some(ms(at))),
+            Fact::ImagePulling { c } => {
+                if let Some(image) = images.get_mut(*c) {
+                    *image = Some(at);
+                }
+            }
+            Fact::ImageReady { c, .. } | Fact::ImageFailed { c, .. } => {
+                let begun = images.get_mut(*c).and_then(Option::take);
+                if let (Some(begun), Some(row)) = (begun, rows.get_mut(*c)) {
+                    row.spans.push(span(None, Doing::Image, ms(begun), ms(at), None));
+                }
+            }
+            Fact::Creating { c, inc } => turn(*c, *inc, Some(Doing::Created), None),
+            Fact::CreateFailed { c, inc, .. } => turn(*c, *inc, None, None),
+            Fact::Started { c, inc } => {
+                let probed = pod.containers.get(*c).is_some_and(|k| k.startup.is_some());
+                let doing = if probed { Doing::Starting } else { Doing::Running };
+                turn(*c, *inc, Some(doing), None);
+            }
+            Fact::Probed { c, inc, success: true, .. } => {
+                turn(*c, *inc, Some(Doing::Running), None);
+            }
+            Fact::Stopping { c, inc, .. } | Fact::Signalled { c, inc, .. } => {
+                turn(*c, *inc, Some(Doing::Stopping), None);
+            }
+            Fact::Exited { c, inc, exit } => turn(*c, *inc, None, Some(exit.code)),
+            _ => {}
+        }
+    }
+    for (row, open) in rows.iter_mut().zip(open) {
+        row.spans
+            .extend(open.iter().map(|o| span(Some(o.inc), o.doing, ms(o.since), ms(now), None)));
+        row.spans.sort_by(|a, b| a.from_ms.total_cmp(&b.from_ms));
+    }
+    let ends = rows.iter().flat_map(|row| &row.spans).map(|span| span.to_ms);
+    let length_ms = ends.fold(0.0, f64::max);
+    Timeline { pod: pod.name.clone(), length_ms, sandbox_ready_ms, rows }
+}
+
+fn row(container: &plan::Container) -> Row {
+    let kind = match container.kind {
+        Kind::Init => "init",
+        Kind::Sidecar => "sidecar",
+        Kind::Main => "main",
+    };
+    Row { container: container.name.clone(), kind: kind.into(), spans: Vec::new() }
+}
+
+fn span(inc: Option<u32>, doing: Doing, from_ms: f64, to_ms: f64, exit_code: Option<i32>) -> Span {
+    Span { inc, doing, from_ms, to_ms, exit_code }
+}
+
+#[cfg(test)]
+mod tests {
+    use plan::{Exit, ProbeKind, PullWhen, RestartPolicy, Wall};
+
+    use super::*;
+
+    pub(super) fn pod() -> Pod {
+        let container = |name: &str, kind, startup| plan::Container {
+            name: name.into(),
+            kind,
+            image: "i".into(),
+            pull: PullWhen::Once,
+            startup,
+            standby: false,
+            at_start: false,
+        };
+        let probe = plan::Probe {
+            initial_delay_s: 0,
+            period_s: 1,
+            timeout_s: 1,
+            failure_threshold: 1,
+            grace_s: None,
+        };
+        Pod {
+            namespace: "default".into(),
+            name: "p".into(),
+            uid: "u".into(),
+            restart_policy: RestartPolicy::Never,
+            grace_s: 30,
+            active_deadline_s: None,
+            containers: vec![
+                container("side", Kind::Sidecar, Some(probe)),
+                container("main", Kind::Main, None),
+            ],
+        }
+    }
+
+    pub(super) fn life() -> Vec<Record> {
+        let exited = |c, inc, code| Fact::Exited { c, inc, exit: Exit { code, ..Exit::default() } };
+        let kind = ProbeKind::Startup;
+        [
+            (10, Fact::Accepted),
+            (20, Fact::SandboxReady),
+            (21, Fact::Creating { c: 0, inc: 0 }),
+            (22, Fact::Creating { c: 1, inc: 0 }),
+            (30, Fact::Started { c: 0, inc: 0 }),
+            (35, Fact::Probed { c: 0, inc: 0, kind, success: false, output: String::new() }),
+            (40, Fact::Probed { c: 0, inc: 0, kind, success: true, output: String::new() }),
+            (41, Fact::Started { c: 1, inc: 0 }),
+            (50, exited(0, 0, 1)),
+            (51, Fact::Creating { c: 0, inc: 1 }),
+            (60, Fact::Started { c: 0, inc: 1 }),
+            (70, exited(1, 0, 0)),
+            (71, Fact::Signalled { c: 0, inc: 1, signal: 15, handled: true }),
+            (80, exited(0, 1, 143)),
+        ]
+        .into_iter()
+        .map(|(ms, fact)| Record { mono: Mono(ms * 1_000_000), wall: Wall(0), fact })
+        .collect()
+    }
+
+    #[test]
+    fn a_life_becomes_bars_without_gaps() {
+        let made = of(&pod(), &life(), Mono(99_000_000));
+        assert_eq!((made.length_ms, made.sandbox_ready_ms), (70.0, Some(10.0)));
+        let bars = |row: usize| -> Vec<_> {
+            let spans = made.rows[row].spans.iter();
+            spans.map(|s| (s.inc, s.doing, s.from_ms, s.to_ms, s.exit_code)).collect()
+        };
+        assert_eq!(
+            bars(0),
+            [
+                (Some(0), Doing::Created, 11.0, 20.0, None),
+                (Some(0), Doing::Starting, 20.0, 30.0, None),
+                (Some(0), Doing::Running, 30.0, 40.0, Some(1)),
+                (Some(1), Doing::Created, 41.0, 50.0, None),
+                (Some(1), Doing::Starting, 50.0, 61.0, None),
+                (Some(1), Doing::Stopping, 61.0, 70.0, Some(143)),
+            ]
+        );
+        assert_eq!(
+            bars(1),
+            [
+                (Some(0), Doing::Created, 12.0, 31.0, None),
+                (Some(0), Doing::Running, 31.0, 60.0, Some(0)),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_goes_on_ends_now() {
+        let made = of(&pod(), &life()[..9], Mono(99_000_000));
+        let last = made.rows[1].spans.last().expect("a bar");
+        assert_eq!((last.doing, last.to_ms, last.exit_code), (Doing::Running, 89.0, None));
+    }
+}
