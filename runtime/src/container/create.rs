@@ -155,6 +155,8 @@ fn create(order: &CreateOrder<'_>, started_end: OwnedFd) -> Result<i32, Failure>
     }
     termination::make(&order.dir.termination(name, order.inc)).map_err(|e| io_step(&e))?;
     root.make_directories(Path::new(&made.process.cwd)).map_err(|e| create_error("")(&e))?;
+    // The container's process must inherit no directory of the host: `..` of it is the host's root.
+    drop(root);
     write_private(&bundle.join("config.json"), &made.spec).map_err(|e| io_step(&e))?;
     write_private(&bundle.join("process.json"), &made.process).map_err(|e| io_step(&e))?;
     build(order, &bundle, made, started_end)

@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use bundles::oci::FinalProcess;
@@ -19,7 +19,7 @@ use libcontainer::workload::{
 
 use super::StartFailure;
 use crate::seccomp::{self, Filter};
-use crate::sys::process::exit_now;
+use crate::sys::process::{close_all_but, exit_now};
 
 /// What the init does when it is started.
 #[derive(Clone, Debug)]
@@ -34,7 +34,11 @@ pub struct Payload {
 
 impl Executor for Payload {
     fn exec(&self, _spec: &Spec) -> Result<(), ExecutorError> {
-        let failure = match run(&self.process, self.filter.as_deref()) {
+        // libcontainer's are close-on-exec, but a program is looked for before they are closed, and
+        // `/proc/self/fd` leads through them.
+        let closed = close_all_but(&[self.started.as_raw_fd()])
+            .map_err(|e| plain(format!("cannot close inherited descriptors: {e}")));
+        let failure = match closed.and_then(|()| run(&self.process, self.filter.as_deref())) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -67,16 +71,29 @@ pub fn report(pipe: BorrowedFd<'_>, failure: &StartFailure) {
     let _ = rustix::io::write(pipe, &message);
 }
 
-/// Filter, capabilities, execve.
+/// A look at where it is, filter, capabilities, execve.
 ///
 /// # Errors
 /// Why the program does not run.
 pub fn run(process: &FinalProcess, filter: Option<&Filter>) -> Result<Infallible, StartFailure> {
+    stay_inside()?;
     if let Some(filter) = filter {
         seccomp::load(filter).map_err(|e| plain(format!("cannot load the seccomp filter: {e}")))?;
     }
     set_capabilities(process)?;
     execute(process)
+}
+
+/// Refuses a working directory that cannot be reached from the container's root (CVE-2024-21626). The
+/// kernel says so with a path that does not begin with a slash (getcwd(2)); the C library's function
+/// would walk up instead, and take the root of another mount of the same file system for `/`.
+fn stay_inside() -> Result<(), StartFailure> {
+    let directory = rustix::process::getcwd(Vec::new())
+        .map_err(|e| plain(format!("cannot tell the working directory: {e}")))?;
+    if !directory.as_bytes().starts_with(b"/") {
+        return Err(plain("the working directory is outside of the container".into()));
+    }
+    Ok(())
 }
 
 fn plain(message: String) -> StartFailure {

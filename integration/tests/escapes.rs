@@ -1,0 +1,53 @@
+//! What an image or a container may try against the host, and that it gets nowhere.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use integration::{Instance, pod, until};
+use nix::sys::signal::Signal;
+
+/// More descriptors than a process has that becomes a container's.
+const DESCRIPTORS: std::ops::Range<u32> = 3..24;
+
+/// A directory of the host that is still open when a container enters its working directory, or when
+/// its program is looked for, is the way out of CVE-2024-21626: its `..` leads to the host's root.
+#[test]
+fn no_directory_of_the_host_is_open_when_a_container_looks_for_its_program() {
+    let podshim = Instance::new();
+    // A program at a path that no container has.
+    let folder = podshim.network().with_file_name("outside");
+    fs::create_dir(&folder).unwrap();
+    let program = folder.join("busybox");
+    fs::copy("/bin/busybox", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let way = format!("{}{}", "../".repeat(20), program.strip_prefix("/").unwrap().display());
+
+    let mut spec =
+        String::from("  restartPolicy: Never\n  terminationGracePeriodSeconds: 1\n  containers:\n");
+    for fd in DESCRIPTORS {
+        writeln!(
+            spec,
+            "  - {{name: cwd{fd}, image: 'alpine:latest', workingDir: /proc/self/fd/{fd}, command: [{way}, echo, it is outside]}}
+  - {{name: program{fd}, image: 'alpine:latest', command: [/proc/self/fd/{fd}/{way}, echo, it is outside]}}"
+        )
+        .unwrap();
+    }
+    let running = podshim.start(&pod(&spec));
+    // Each was tried, and failed on its own. What could not be created is tried again.
+    until("all have failed", || {
+        let text = running.text();
+        let failed: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| line.contains("Failed: Error: "))
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .collect();
+        if failed.len() == 2 * DESCRIPTORS.len() { Ok(()) } else { Err(text) }
+    });
+    running.signal(Signal::SIGINT);
+    let (_, text) = running.wait();
+    assert!(!text.contains("it is outside"), "{text}");
+}
