@@ -51,3 +51,40 @@ fn no_directory_of_the_host_is_open_when_a_container_looks_for_its_program() {
     let (_, text) = running.wait();
     assert!(!text.contains("it is outside"), "{text}");
 }
+
+/// Whoever enters a container to run a program there is a copy of the shim until its execve: it has
+/// what the shim has, other containers' secrets and the operator's logins for registries.
+#[test]
+fn who_enters_a_container_cannot_be_looked_into_from_there() {
+    let podshim = Instance::new();
+    // It searches long for its program, and the container does nothing but look.
+    let path = "/nowhere:".repeat(10_000);
+    let said = podshim.run(&pod(&format!(
+        "  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - name: nosy
+    image: alpine:latest
+    restartPolicy: Always
+    env: [{{name: PATH, value: '{path}/bin'}}]
+    command:
+    - /bin/sh
+    - -c
+    - |
+      while :; do
+        for p in /proc/[0-9]*; do
+          read -r name < $p/comm
+          [ \"$name\" = podshim ] || continue
+          echo someone entered
+          {{ read -r name < $p/comm; [ \"$name\" = podshim ] && echo and can be read; }} < $p/mem
+        done 2>/dev/null
+      done
+    startupProbe: {{exec: {{command: ['true']}}, initialDelaySeconds: 1}}
+  containers:
+  - {{name: main, image: alpine:latest, command: [sleep, '0.1']}}
+"
+    )));
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("someone entered"), "{}", said.out);
+    assert!(!said.out.contains("and can be read"), "{}", said.out);
+}

@@ -147,6 +147,7 @@ fn enter(
         ExecIo::Given(streams) => kept.extend(streams.iter().map(AsRawFd::as_raw_fd)),
         ExecIo::Terminal { channel, .. } => kept.push(channel.as_raw_fd()),
     }
+    executor::hide_memory()?;
     close_all_but(&kept).map_err(step("close inherited descriptors"))?;
     reset_signals().map_err(step("reset signals"))?;
     let text = fs::read(&order.process_file).map_err(step("read the container's process"))?;

@@ -77,11 +77,20 @@ pub fn report(pipe: BorrowedFd<'_>, failure: &StartFailure) {
 /// Why the program does not run.
 pub fn run(process: &FinalProcess, filter: Option<&Filter>) -> Result<Infallible, StartFailure> {
     stay_inside()?;
+    // The change of user may have undone it (prctl(2), fs.suid_dumpable).
+    hide_memory()?;
     if let Some(filter) = filter {
         seccomp::load(filter).map_err(|e| plain(format!("cannot load the seccomp filter: {e}")))?;
     }
     set_capabilities(process)?;
     execute(process)
+}
+
+/// Hides this process's memory and descriptors from others, also from root of a container that it
+/// enters (ptrace(2), "access mode checking"): until its execve it is a copy of the shim.
+pub fn hide_memory() -> Result<(), StartFailure> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|e| plain(format!("cannot hide its memory: {e}")))
 }
 
 /// Refuses a working directory that cannot be reached from the container's root (CVE-2024-21626). The
