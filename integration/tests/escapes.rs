@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use integration::{Instance, pod, until};
+use integration::{Instance, pod, status_of, until};
 use nix::sys::signal::Signal;
 
 /// More descriptors than a process has that becomes a container's.
@@ -87,4 +87,48 @@ fn who_enters_a_container_cannot_be_looked_into_from_there() {
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.contains("someone entered"), "{}", said.out);
     assert!(!said.out.contains("and can be read"), "{}", said.out);
+}
+
+/// With a descriptor of the host's `/dev/null` a container could change its mode and owner.
+#[test]
+fn no_program_gets_a_device_of_the_host() {
+    let podshim = Instance::new();
+    let spec = "  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: alpine:latest
+    command:
+    - sh
+    - -c
+    - |
+      rm /bin/tar
+      cat >/bin/tar <<'END'
+      #!/bin/sh
+      for fd in 0 1 2; do [ -c /proc/$$/fd/$fd ] && echo it has a device >&2; done
+      printf 'tar: \\033]0;title\\007 says\\n' >&2
+      exec /bin/busybox tar \"$@\"
+      END
+      chmod +x /bin/tar
+      exec sleep 1000
+    startupProbe: {exec: {command: [sh, -c, '[ -x /bin/tar ] && [ -p /proc/self/fd/0 ]']}, periodSeconds: 1}
+";
+    let running = podshim.start(&pod(spec));
+    podshim.until("it has started", |pod| status_of(pod, "main")["started"] == true);
+    let said = podshim.podshim(&["exec", "p", "--", "sh", "-c", "[ ! -c /proc/self/fd/0 ]"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+
+    let folder = podshim.network().with_file_name("copied");
+    fs::create_dir(&folder).unwrap();
+    let folder = folder.to_str().unwrap();
+    for said in [
+        podshim.podshim(&["cp", "p:/etc/passwd", folder]),
+        podshim.podshim(&["cp", &format!("{folder}/passwd"), "p:/tmp/passwd"]),
+    ] {
+        assert_eq!((said.code, said.err.as_str()), (0, "tar: \\u{1b}]0;title\\u{7} says\n"));
+    }
+    let said = podshim.podshim(&["exec", "p", "--", "cmp", "/etc/passwd", "/tmp/passwd"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    running.signal(Signal::SIGINT);
+    running.wait();
 }

@@ -5,7 +5,7 @@
 //! capabilities. It also gets a control group of its own below the container's, so that all that it
 //! starts can be found and killed when its time is over.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -185,17 +185,17 @@ fn enter(
     }
 }
 
-/// What the host has to give; a terminal is the container's.
+/// No input is a pipe that has ended, not the host's `/dev/null`: whoever has a descriptor of that may
+/// change the mode and owner of the host's node. A terminal is the container's and comes later.
 fn redirect(io: &ExecIo, captured: Option<&OwnedFd>) -> io::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    let null = OwnedFd::from(null);
+    let (ended, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let [stdin, stdout, stderr] = match io {
         ExecIo::Captured => {
-            let output = captured.unwrap_or(&null);
-            [&null, output, output]
+            let output = captured.unwrap_or(&ended);
+            [&ended, output, output]
         }
         ExecIo::Given([stdin, stdout, stderr]) => [stdin, stdout, stderr],
-        ExecIo::Terminal { .. } => [&null, &null, &null],
+        ExecIo::Terminal { .. } => [&ended, &ended, &ended],
     };
     rustix::stdio::dup2_stdin(stdin)?;
     rustix::stdio::dup2_stdout(stdout)?;

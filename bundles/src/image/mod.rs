@@ -25,7 +25,7 @@ pub mod remove;
 pub mod rootfs;
 mod sparse;
 pub mod store;
-mod tarball;
+pub mod tarball;
 mod temp;
 pub mod unpack;
 

@@ -40,30 +40,40 @@ pub enum TarError {
     },
 }
 
-pub(super) type Result<T> = std::result::Result<T, TarError>;
+/// What the functions here give.
+pub type Result<T> = std::result::Result<T, TarError>;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A regular file.
     File,
+    /// A directory.
     Directory,
+    /// A symbolic link.
     Symlink,
+    /// Another name of a file.
     HardLink,
+    /// A FIFO.
     Fifo,
+    /// A character or block device.
     Device,
 }
 
 /// One entry, as it is written: nothing about its path or its numbers was judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) path: Vec<u8>,
+pub struct Entry {
+    /// Its name in the archive.
+    pub path: Vec<u8>,
     pub(crate) link: Vec<u8>,
-    pub(crate) kind: Kind,
+    /// What it is.
+    pub kind: Kind,
     /// Bytes of content; of files only.
     pub(crate) size: u64,
     /// Where the content belongs, if the file has holes.
     pub(crate) sparse: Option<Map>,
-    pub(crate) mode: u32,
+    /// Its mode, with the set-id and sticky bits.
+    pub mode: u32,
     pub(crate) uid: u64,
     pub(crate) gid: u64,
     /// Seconds since the epoch.
@@ -72,8 +82,16 @@ pub(crate) struct Entry {
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Entry {
+    /// Whether its content has holes, which [`Reader::copy`] does not fill.
+    pub fn is_sparse(&self) -> bool {
+        self.sparse.is_some()
+    }
+}
+
 /// A tar stream. Reading from it reads the content of the entry that [`Reader::next`] gave last.
-pub(crate) struct Reader<R> {
+#[derive(Debug)]
+pub struct Reader<R> {
     input: R,
     content: u64,
     padding: u64,
@@ -88,7 +106,8 @@ struct Ahead {
 }
 
 impl<R: Read> Reader<R> {
-    pub(crate) fn new(input: R) -> Self {
+    /// A reader that stands before the first entry.
+    pub fn new(input: R) -> Self {
         Reader { input, content: 0, padding: 0 }
     }
 
@@ -97,8 +116,15 @@ impl<R: Read> Reader<R> {
         self.input
     }
 
-    /// The next entry; `None` after the last.
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
+    /// The next entry; `None` after the last. What is left of the last one is skipped.
+    ///
+    /// # Errors
+    /// The stream cannot be read, or is no tar.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator could not be read from between two entries"
+    )]
+    pub fn next(&mut self) -> Result<Option<Entry>> {
         let mut ahead = Ahead::default();
         loop {
             self.skip()?;
@@ -251,14 +277,20 @@ impl<R: Read> Reader<R> {
 }
 
 /// Why an entry's content was not copied: the stream's fault, or that of where it goes.
-pub(crate) enum CopyError {
+#[derive(Debug)]
+pub enum CopyError {
+    /// The stream's.
     Read(TarError),
+    /// The other's.
     Write(io::Error),
 }
 
 impl<R: Read> Reader<R> {
     /// Writes the rest of the entry's content into `out`, all of it or an error.
-    pub(crate) fn copy(
+    ///
+    /// # Errors
+    /// Whose fault it is.
+    pub fn copy(
         &mut self,
         buffer: &mut [u8],
         out: &mut impl Write,

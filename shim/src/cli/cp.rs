@@ -1,19 +1,26 @@
 //! `podshim cp`: files into a container and out of it, through `tar` in the container, as kubectl
 //! does it.
 
-use std::ffi::OsStr;
+mod destination;
+
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
 use bundles::layout::Layout;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::terminal::complain;
+use super::terminal::{complain, printable, tell};
 use super::{Connection, CpArgs, default_container, find_pod};
 use crate::protocol::{Reply, Request};
+use destination::Destination;
+
+/// What is shown as one line of what `tar` says, in bytes.
+const MAX_LINE: usize = 4096;
 
 /// Copies; the exit code is 0, or `tar`'s.
 pub fn cp(layout: &Layout, args: &CpArgs) -> anyhow::Result<i32> {
@@ -31,9 +38,12 @@ fn remote(text: &str) -> Option<(&str, &str)> {
     (!pod.is_empty() && !pod.contains('/') && !pod.starts_with('.')).then_some((pod, path))
 }
 
-/// Runs `tar` in the container with these streams; standard errors are ours.
+/// `tar` in the container with these streams; what it complains of is shown.
 struct Tar {
     connection: Connection,
+    /// Closed when it has ended.
+    running: OwnedFd,
+    errors: JoinHandle<rustix::io::Result<()>>,
 }
 
 impl Tar {
@@ -51,16 +61,20 @@ impl Tar {
         let container = default_container(pod, args.container.as_deref(), &object)?;
         let mut connection = connection.patient()?;
         let command = command.iter().map(ToString::to_string).collect();
-        let (from_err, err) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
+        let (from_err, err) = pipe()?;
         let request = Request::Exec { container, command, terminal: None };
         connection.send_with(&request, &[stdin.as_fd(), stdout.as_fd(), err.as_fd()])?;
-        // Not our own standard error: a container gets no descriptor of the user's.
-        std::thread::spawn(move || io::copy(&mut File::from(from_err), &mut io::stderr()));
-        Ok(Tar { connection })
+        let (over, running) = pipe()?;
+        let errors = std::thread::spawn(move || show_errors(&from_err, &over));
+        Ok(Tar { connection, running, errors })
     }
 
     fn end(mut self) -> anyhow::Result<i32> {
-        match self.connection.receive()? {
+        let reply = self.connection.receive()?;
+        drop(self.running);
+        // That the errors cannot be shown is not worth another one.
+        let _ = self.errors.join();
+        match reply {
             Some(Reply::Exited { code, failure }) => {
                 if let Some(why) = failure {
                     complain(&format!("{why} (cp takes a `tar` in the container)"));
@@ -74,8 +88,45 @@ impl Tar {
     }
 }
 
-fn null() -> anyhow::Result<File> {
-    File::options().read(true).write(true).open("/dev/null").context("cannot open /dev/null")
+/// A container gets no descriptor of the user's nor of a node of the host, `/dev/null` included: it
+/// may change what it belongs to.
+fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")
+}
+
+/// Shows what `tar` complains of, line by line, until it has ended and all that it wrote is here. What
+/// it may have left running is not waited for: `over` is closed.
+fn show_errors(from: &OwnedFd, over: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::io::ioctl_fionbio(from, true)?;
+    let show = |line: &[u8]| tell(&format!("{}\n", printable(&String::from_utf8_lossy(line))));
+    let (mut pending, mut buffer, mut is_over) = (Vec::new(), [0; MAX_LINE], false);
+    loop {
+        match rustix::io::read(from, &mut buffer) {
+            Ok(0) => break,
+            Ok(n) => pending.extend_from_slice(&buffer[..n]),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if is_over => break,
+            Err(Errno::AGAIN) => {
+                let wanted = |fd| PollFd::new(fd, PollFlags::IN);
+                let mut fds = [wanted(from), wanted(over)];
+                rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+                is_over = !fds[1].revents().is_empty();
+            }
+            Err(e) => return Err(e),
+        }
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            show(&pending[..end]);
+            pending.drain(..=end);
+        }
+        if pending.len() >= MAX_LINE {
+            show(&pending);
+            pending.clear();
+        }
+    }
+    if !pending.is_empty() {
+        show(&pending);
+    }
+    Ok(())
 }
 
 /// The parent and the last part of a path in a container.
@@ -91,75 +142,16 @@ fn parts(path: &str) -> anyhow::Result<(String, String)> {
 
 fn out(layout: &Layout, args: &CpArgs, pod: &str, path: &str, to: &Path) -> anyhow::Result<i32> {
     let (parent, name) = parts(path)?;
-    let (from, stdout) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
+    // Before anything runs in the container, which may be able to write there.
+    let destination = Destination::open(to, &name)?;
+    let ((no_input, _), (from, stdout)) = (pipe()?, pipe()?);
     let command = ["tar", "cf", "-", "-C", &parent, "--", &name];
-    let tar = Tar::start(layout, args, pod, &command, null()?, &stdout)?;
+    let tar = Tar::start(layout, args, pod, &command, &no_input, &stdout)?;
     drop(stdout);
-    let unpacked = unpack(&mut File::from(from), &name, &destination(to, &name));
+    let unpacked = destination.unpack(File::from(from), &name);
     let code = tar.end()?;
     unpacked?;
     Ok(code)
-}
-
-/// As with cp(1): into a directory that is there, else under the new name.
-fn destination(to: &Path, name: &str) -> PathBuf {
-    if to.is_dir() { to.join(name) } else { to.to_owned() }
-}
-
-/// Unpacks what a container sent, which is to be trusted no more than an image: nothing is written
-/// outside of `to`, no link, device or owner is taken over.
-fn unpack(from: &mut impl Read, name: &str, to: &Path) -> anyhow::Result<()> {
-    let mut archive = tar::Archive::new(from);
-    let mut skipped = 0_usize;
-    let entries = archive.entries().context("cannot read what tar sent")?;
-    for entry in entries {
-        let mut entry = entry.context("cannot read what tar sent")?;
-        let path = entry.path().context("cannot read what tar sent")?.into_owned();
-        let Some(below) = below(&path, name) else {
-            bail!("tar sent {}, which is not below what was asked for", path.display());
-        };
-        // Joining nothing would add a slash.
-        let target = if below.as_os_str().is_empty() { to.to_owned() } else { to.join(below) };
-        match entry.header().entry_type() {
-            tar::EntryType::Directory => std::fs::create_dir_all(&target)
-                .with_context(|| format!("cannot make {}", target.display()))?,
-            tar::EntryType::Regular | tar::EntryType::Continuous => {
-                write(&mut entry, &target)
-                    .with_context(|| format!("cannot write {}", target.display()))?;
-            }
-            _ => skipped += 1,
-        }
-    }
-    if skipped > 0 {
-        complain(&format!("{skipped} links and special files were not copied"));
-    }
-    Ok(())
-}
-
-/// No link is ever made below the destination, so a path of plain names leads nowhere else.
-fn write(entry: &mut tar::Entry<'_, impl Read>, target: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
-    if let Some(parent) = target.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    let mut options = File::options();
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    options.write(true).create(true).truncate(true).mode(mode).custom_flags(flags);
-    io::copy(entry, &mut options.open(target)?)?;
-    Ok(())
-}
-
-/// The path below `name`, if it is plain and there.
-fn below(path: &Path, name: &str) -> Option<PathBuf> {
-    let mut parts = path.components().filter(|part| *part != Component::CurDir);
-    if parts.next()? != Component::Normal(OsStr::new(name)) {
-        return None;
-    }
-    parts.try_fold(PathBuf::new(), |below, part| match part {
-        Component::Normal(part) => Some(below.join(part)),
-        _ => None,
-    })
 }
 
 fn into(layout: &Layout, args: &CpArgs, from: &Path, pod: &str, path: &str) -> anyhow::Result<i32> {
@@ -171,11 +163,11 @@ fn into(layout: &Layout, args: &CpArgs, from: &Path, pod: &str, path: &str) -> a
         Some(name) => (path.trim_end_matches('/').to_owned() + "/", name),
         None => parts(path)?,
     };
-    let (stdin, to) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
+    let ((stdin, to), (_, stdout)) = (pipe()?, pipe()?);
     // Owners are the container's user, as with kubectl.
     let command = ["tar", "xmf", "-", "-C", &parent];
-    let tar = Tar::start(layout, args, pod, &command, &stdin, null()?)?;
-    drop(stdin);
+    let tar = Tar::start(layout, args, pod, &command, &stdin, &stdout)?;
+    drop((stdin, stdout));
     let packed = pack(File::from(to), from, &name, &metadata);
     let code = tar.end()?;
     // If tar ended early its exit code says more than our broken pipe.
@@ -209,50 +201,5 @@ mod tests {
         for local in ["/a", "a", "./a:b", "/x/a:b", ":a"] {
             assert_eq!(remote(local), None, "{local}");
         }
-    }
-
-    fn archive(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (path, kind, content) in entries {
-            let mut header = tar::Header::new_gnu();
-            // Set as they are: the builder would refuse what a hostile container may send.
-            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-            header.set_entry_type(*kind);
-            header.set_mode(0o6755);
-            if *kind == tar::EntryType::Symlink {
-                header.set_link_name("/etc").expect("link");
-            }
-            header.set_size(content.len() as u64);
-            header.set_cksum();
-            builder.append(&header, content.as_bytes()).expect("entry");
-        }
-        builder.into_inner().expect("archive")
-    }
-
-    #[test]
-    fn what_a_container_sends_stays_below_its_destination() {
-        use std::os::unix::fs::PermissionsExt;
-        use tar::EntryType::{Directory, Regular, Symlink};
-        let dir = tempfile::tempdir().expect("directory");
-        let to = dir.path().join("to");
-        let good = archive(&[
-            ("d/", Directory, ""),
-            ("d/link", Symlink, ""),
-            ("d/sub/file", Regular, "text"),
-        ]);
-        unpack(&mut good.as_slice(), "d", &to).expect("unpacked");
-        assert_eq!(std::fs::read_to_string(to.join("sub/file")).expect("file"), "text");
-        let mode = std::fs::metadata(to.join("sub/file")).expect("file").permissions().mode();
-        assert_eq!(mode & 0o7000, 0, "no setuid");
-        assert!(std::fs::symlink_metadata(to.join("link")).is_err());
-        for path in ["e/x", "/d/x", "d/../../x", "../x"] {
-            let bad = archive(&[(path, Regular, "evil")]);
-            assert!(unpack(&mut bad.as_slice(), "d", &to).is_err(), "{path}");
-        }
-        // A link that was there before is not written through.
-        std::os::unix::fs::symlink(dir.path().join("victim"), to.join("old")).expect("link");
-        let through = archive(&[("d/old", Regular, "evil")]);
-        assert!(unpack(&mut through.as_slice(), "d", &to).is_err());
-        assert!(!dir.path().join("victim").exists());
     }
 }
