@@ -77,7 +77,19 @@ impl Layout {
     /// What the pod keeps on disk.
     #[must_use]
     pub fn kept(&self, uid: &str) -> PathBuf {
-        self.root.join("pods").join(uid)
+        self.all_kept().join(uid)
+    }
+
+    /// What all pods of this root keep on disk.
+    #[must_use]
+    pub fn all_kept(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    /// Links from uids to the pods' log directories: what `podshim prune` may remove.
+    #[must_use]
+    pub fn log_records(&self) -> PathBuf {
+        self.root.join("logs")
     }
 
     /// A pod's live directory.
@@ -105,6 +117,12 @@ pub struct PodDir {
 }
 
 impl PodDir {
+    /// A link to the live directory, which may be below another `--state`.
+    #[must_use]
+    pub fn live(&self) -> PathBuf {
+        self.kept.join("live")
+    }
+
     /// Held by the pod's shim for as long as it lives.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

@@ -24,6 +24,7 @@ mod schema;
 pub mod security;
 mod supported;
 pub mod sysctl;
+pub mod tree;
 pub mod user;
 mod validate;
 pub mod volume;

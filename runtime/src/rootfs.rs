@@ -160,7 +160,7 @@ pub fn remove(scratch: &Path, target: &Path) -> Result<()> {
         }
     }
     let _ = std::fs::remove_dir(target);
-    let _ = std::fs::remove_dir_all(scratch);
+    let _ = bundles::tree::remove(scratch);
     Ok(())
 }
 

@@ -123,7 +123,8 @@ pub fn remove(dir: &Path) {
         // What cannot be unbound goes with the pod's mount namespace.
         while unmount(entry.path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
     }
-    let _ = std::fs::remove_dir_all(dir);
+    // Not into what is still bound.
+    let _ = bundles::tree::remove(dir);
 }
 
 #[cfg(test)]

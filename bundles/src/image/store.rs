@@ -26,6 +26,7 @@ use super::parents;
 use super::partial;
 use super::temp::{self, Lock, Temp};
 use super::{Image, ImageConfig, Reference};
+use crate::tree;
 
 /// An image store in use.
 #[derive(Clone, Debug)]
@@ -99,15 +100,7 @@ impl Store {
     /// done.
     pub fn open(dir: &Path) -> Result<Store> {
         let store = Store { dir: dir.to_owned() };
-        for part in [
-            store.dir.clone(),
-            store.refs(),
-            store.layers(),
-            store.implied(),
-            store.holds(),
-            store.partial(),
-            store.tmp(),
-        ] {
+        for part in std::iter::once(store.dir.clone()).chain(store.parts()) {
             // 0700: a setuid program in a layer is not for the host's users.
             fs::DirBuilder::new()
                 .recursive(true)
@@ -119,6 +112,24 @@ impl Store {
         let _ = temp::clean(&store.tmp());
         let _ = partial::clean(&store.partial());
         Ok(store)
+    }
+
+    /// Removes the store at `dir`, whoever uses it: what a store makes, and the directory if there is
+    /// nothing else in it. Says whether there was one.
+    pub fn remove(dir: &Path) -> Result<bool> {
+        let store = Store { dir: dir.to_owned() };
+        let mut existed = false;
+        for part in store.parts().into_iter().chain([store.lock_path()]) {
+            existed |= fs::symlink_metadata(&part).is_ok();
+            tree::remove(&part).map_err(|source| store.write_error(source))?;
+        }
+        // Not empty: what is in there is not ours.
+        let _ = fs::remove_dir(dir);
+        Ok(existed)
+    }
+
+    fn parts(&self) -> [PathBuf; 6] {
+        [self.refs(), self.layers(), self.implied(), self.holds(), self.partial(), self.tmp()]
     }
 
     /// The image that `reference` names, if it and all its layers are here.

@@ -8,8 +8,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+use crate::tree;
 
 const DIRECTORY: OFlags =
     OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::RDONLY).union(OFlags::CLOEXEC);
@@ -63,7 +65,7 @@ impl AsFd for Temp {
 impl Drop for Temp {
     fn drop(&mut self) {
         // What cannot be removed now is tried again by the next process that opens the store.
-        let _ = remove_tree(&self.parent, self.name.as_bytes());
+        let _ = tree::remove_at(&self.parent, self.name.as_bytes());
     }
 }
 
@@ -121,77 +123,7 @@ pub(crate) fn clean(tmp: &Path) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         };
         if try_lock(&fd)? && is_at(&parent, name, &fd)? {
-            remove_tree(&parent, name)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes `name` and, if it is a directory, all that is in it, following no link.
-///
-/// A layer may nest directories deeper than there are descriptors or stack for, so this does not
-/// descend: it moves each directory's directories up into the top one until nothing is left.
-pub(crate) fn remove_tree(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let top = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())?;
-    let mut moved = 0_u64;
-    loop {
-        let mut is_empty = true;
-        for entry in Dir::read_from(&top)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            is_empty = false;
-            match rustix::fs::unlinkat(&top, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => continue,
-                Err(Errno::ISDIR | Errno::PERM) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let child = rustix::fs::openat(&top, name, DIRECTORY, Mode::empty())?;
-            flatten(&child, &top, &mut moved)?;
-            match rustix::fs::unlinkat(&top, name, AtFlags::REMOVEDIR) {
-                // Some file systems skip entries while others are removed: the next round has them.
-                Ok(()) | Err(Errno::NOTEMPTY | Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if is_empty {
-            break;
-        }
-    }
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Removes the files of `from` and moves its directories into `to`.
-fn flatten(from: &OwnedFd, to: &OwnedFd, moved: &mut u64) -> io::Result<()> {
-    for entry in Dir::read_from(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        match rustix::fs::unlinkat(from, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => continue,
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(error) => return Err(error.into()),
-        }
-        loop {
-            *moved += 1;
-            let fresh = format!("{moved}");
-            match rustix::fs::renameat_with(from, name, to, &fresh, RenameFlags::NOREPLACE) {
-                Ok(()) | Err(Errno::NOENT) => break,
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
+            tree::remove_at(&parent, name)?;
         }
     }
     Ok(())
@@ -276,19 +208,5 @@ mod tests {
         });
         assert_eq!(**counter.lock().unwrap(), 200);
         assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_tree_deeper_than_there_are_descriptors_is_removed() {
-        let tmp = tempfile::tempdir().unwrap();
-        let top = open_directory(tmp.path()).unwrap();
-        rustix::fs::mkdirat(&top, "deep", Mode::from_raw_mode(0o700)).unwrap();
-        let mut at = open_directory_at(&top, "deep").unwrap();
-        for _ in 0..3000 {
-            rustix::fs::mkdirat(&at, "1", Mode::from_raw_mode(0o700)).unwrap();
-            at = open_directory_at(&at, "1").unwrap();
-        }
-        remove_tree(&top, b"deep").unwrap();
-        assert!(!tmp.path().join("deep").exists());
     }
 }

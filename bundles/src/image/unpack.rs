@@ -310,7 +310,7 @@ impl Extractor<'_> {
         rustix::fs::renameat(parent, name, self.scratch, "replaced").map_err(failed)?;
         self.scratch
             .try_clone_to_owned()
-            .and_then(|scratch| temp::remove_tree(&scratch, b"replaced"))
+            .and_then(|scratch| crate::tree::remove_at(&scratch, b"replaced"))
             .map_err(|e| write_error(&entry.path, "replace", e))?;
         Ok(Before::Replaced)
     }

@@ -1,97 +1,131 @@
 //! `podshim prune`: removes what dead instances of this root left behind, and nothing that it
 //! cannot prove to be theirs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
+use bundles::image::Store;
 use bundles::layout::Layout;
 
-use super::PruneArgs;
-use super::terminal::Output;
+use super::terminal::{Output, complain};
+use super::{FAILED, PruneArgs, one_line};
 use crate::pod::network;
+use crate::pod::sandbox::remove_tree;
 use crate::pod::scrap::{self, Verdict};
 use crate::run::objects;
 
 /// Scraps pods whose shim and owner are dead, removes leftovers and the logs of pods that are gone.
-/// With `--all`, everything else of podshim's goes too.
+/// With `--all`, everything else of podshim's goes too. What fails is told and keeps nothing else
+/// from being removed.
 pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
-    let mut output = Output::default();
+    let mut pruning = Pruning::default();
     for uid in names_in(&layout.pods())? {
-        match scrap::if_dead(layout, &uid)? {
-            Verdict::Scrapped(name) => output.line(format_args!("removed pod {name} ({uid})")),
-            Verdict::Alive => {}
-        }
+        pruning.step(scrap::if_dead(layout, &uid), |verdict| match verdict {
+            Verdict::Scrapped(name) => Some(format!("removed pod {name} ({uid})")),
+            Verdict::Alive => None,
+        });
     }
     for name in objects::prune(layout)? {
-        output.line(format_args!("removed {name}"));
+        pruning.output.line(format_args!("removed {name}"));
     }
-    for uid in scrap::leftovers(layout)? {
-        output.line(format_args!("removed what was left of pod {uid}"));
+    for uid in names_in(&layout.all_kept())? {
+        pruning.step(scrap::leftover(layout, &uid), |found| {
+            found.then(|| format!("removed what was left of pod {uid}"))
+        });
     }
-    for name in prune_logs(layout)? {
-        output.line(format_args!("removed the logs of {name}"));
+    for uid in names_in(&layout.log_records())? {
+        pruning.step(remove_logs(layout, &uid), |removed| {
+            removed.map(|name| format!("removed the logs of {name}"))
+        });
     }
-    for uid in network::of(layout, None)?.prune()? {
-        output.line(format_args!("freed the address of pod {uid}"));
+    let freed = network::of(layout, None).and_then(|network| Ok(network.prune()?));
+    for uid in pruning.done(freed).unwrap_or_default() {
+        pruning.output.line(format_args!("freed the address of pod {uid}"));
     }
     let lock = runtime::state_dir::lock(layout)?;
     runtime::state_dir::leave_if_last(layout, &lock)?;
     if args.all {
-        remove_all(layout, &mut output)?;
+        remove_all(layout, &mut pruning)?;
     }
-    output.end()?;
-    Ok(0)
+    pruning.output.end()?;
+    Ok(if pruning.failed { FAILED } else { 0 })
 }
 
-/// What a host has of podshim when no pod lives. Profiles that the user put below the root stay.
-fn remove_all(layout: &Layout, output: &mut Output) -> anyhow::Result<()> {
-    let living = names_in(&layout.pods())?;
+#[derive(Default)]
+struct Pruning {
+    output: Output,
+    failed: bool,
+}
+
+impl Pruning {
+    /// Complains about what failed.
+    fn done<T>(&mut self, result: anyhow::Result<T>) -> Option<T> {
+        result
+            .map_err(|e| {
+                complain(&one_line(&e));
+                self.failed = true;
+            })
+            .ok()
+    }
+
+    /// Says what was done, if anything was.
+    fn step<T>(&mut self, result: anyhow::Result<T>, say: impl FnOnce(T) -> Option<String>) {
+        if let Some(line) = self.done(result).and_then(say) {
+            self.output.line(line);
+        }
+    }
+}
+
+/// What a host has of podshim when no pod lives. Only what podshim made, whatever directories it was
+/// told are its own: profiles that the user put below the root stay, as does anything else.
+fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
+    let kept = names_in(&layout.all_kept())?.into_iter().filter(|name| scrap::is_uid(name));
+    let living: BTreeSet<String> = names_in(&layout.pods())?.into_iter().chain(kept).collect();
     if !living.is_empty() {
         anyhow::bail!(
-            "{} pods live in {}: end them first (`podshim delete pod NAME`)",
+            "{} pods live in {} or could not be removed: end them first (`podshim delete pod NAME`)",
             living.len(),
             layout.state.display()
         );
     }
     if layout.network.exists() {
-        network::of(layout, None)?.remove_all()?;
-        output.line("removed the network of pods");
+        let removed = network::of(layout, None).and_then(|network| Ok(network.remove_all()?));
+        pruning.step(removed, |()| Some("removed the network of pods".into()));
     }
-    for (path, what) in [
-        (layout.images(), "all images"),
-        (layout.root.join("pods"), "what pods kept"),
-        (layout.logs.clone(), "all logs"),
-    ] {
-        match fs::remove_dir_all(&path) {
-            Ok(()) => output.line(format_args!("removed {what}")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e).with_context(|| format!("cannot remove {}", path.display())),
-        }
-    }
+    let images = Store::remove(&layout.images()).map_err(anyhow::Error::from);
+    pruning.step(images, |existed| existed.then(|| "removed all images".into()));
     let _ = fs::remove_file(layout.lock());
-    // What is not ours keeps its directory.
-    let _ = fs::remove_dir(&layout.root);
-    let _ = fs::remove_dir(&layout.state);
-    if let Some(of_host) = layout.network.parent() {
-        let _ = fs::remove_dir(of_host);
+    let mut ours = vec![layout.all_kept(), layout.log_records(), layout.logs.clone()];
+    ours.extend([layout.root.clone(), layout.state.clone()]);
+    ours.extend(layout.network.parent().map(Path::to_owned));
+    for dir in ours {
+        // What is not ours keeps its directory.
+        let _ = fs::remove_dir(dir);
     }
     Ok(())
 }
 
-/// `<namespace>_<name>_<uid>` whose pod is not alive.
-fn prune_logs(layout: &Layout) -> anyhow::Result<Vec<String>> {
-    let mut removed = Vec::new();
-    for name in names_in(&layout.logs)? {
-        let Some((_, uid)) = name.rsplit_once('_') else { continue };
-        if scrap::is_uid(uid) && !layout.pod(uid).dir.exists() {
-            let path = layout.logs.join(&name);
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot remove {}", path.display()))?;
-            removed.push(name);
-        }
+/// Removes the logs of a pod of this root, unless it is there, and gives the name of their directory.
+fn remove_logs(layout: &Layout, uid: &str) -> anyhow::Result<Option<String>> {
+    let dir = layout.pod(uid);
+    if !scrap::is_uid(uid) || dir.dir.exists() || dir.kept.exists() {
+        return Ok(None);
     }
-    Ok(removed)
+    let record = layout.log_records().join(uid);
+    let logs = fs::read_link(&record)
+        .with_context(|| format!("cannot read the link {}", record.display()))?;
+    let name = logs.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    anyhow::ensure!(
+        name.rsplit_once('_').is_some_and(|(_, of)| of == uid),
+        "{} leads to {}, which is no log directory of this pod: remove the link",
+        record.display(),
+        logs.display()
+    );
+    remove_tree(&logs)?;
+    fs::remove_file(&record).with_context(|| format!("cannot remove {}", record.display()))?;
+    Ok(Some(name))
 }
 
 /// The names in a directory; none if it does not exist.

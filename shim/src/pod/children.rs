@@ -375,7 +375,7 @@ impl Machine {
         );
         runtime::sub_path::remove(&self.dir.sub_paths(name, inc));
         let _ = std::fs::remove_file(self.dir.termination(name, inc));
-        let _ = std::fs::remove_dir_all(self.dir.bundle(name, inc));
+        let _ = bundles::tree::remove(&self.dir.bundle(name, inc));
         let id = self
             .state
             .incarnations(c)
@@ -383,7 +383,7 @@ impl Machine {
             .find(|i| i.inc == inc)
             .and_then(|i| i.container_id.clone());
         if let Some(id) = id {
-            let _ = std::fs::remove_dir_all(machine_dir(&self.dir).join(id));
+            let _ = bundles::tree::remove(&machine_dir(&self.dir).join(id));
         }
         for what in left {
             tracing::warn!("something is left of container {name}: {what}");

@@ -238,7 +238,7 @@ impl Machine {
         }
         let _ = runtime::sandbox::unpin(&self.dir.pin);
         let _ = self.cgroups.remove_pod(&self.pod_cgroup);
-        let _ = fs::remove_dir_all(self.dir.io());
+        let _ = bundles::tree::remove(&self.dir.io());
     }
 
     /// Removes all that is left of the pod but its directory, which holds the journal.
@@ -312,11 +312,7 @@ fn remove_name(layout: &Layout, pod: &plan::Pod) {
     }
 }
 
-fn remove_tree(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+/// Removes a directory that containers wrote into.
+pub fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    bundles::tree::remove(path).with_context(|| format!("cannot remove {}", path.display()))
 }

@@ -4,7 +4,6 @@
 //! from the host's mount namespace, and what the pod mounted goes with its namespace.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -15,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::file::PodFile;
 use super::network;
+use super::sandbox::remove_tree;
 
 /// What became of a pod that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,26 +90,23 @@ fn remove_names(layout: &Layout, uid: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Pods of this root that have no live directory any more: a state directory that was emptied (a
-/// reboot, or by hand), or a removal that was cut short. Survivors found by their control groups are
-/// killed first. Ours are those whose uid has a directory in this root.
-pub fn leftovers(layout: &Layout) -> anyhow::Result<Vec<String>> {
-    let mut removed = Vec::new();
-    for uid in crate::cli::names_in(&layout.root.join("pods"))? {
-        // Under the root's lock nobody is about to make this pod.
-        let held = state_dir::lock(layout)?;
-        if !is_uid(&uid) || layout.pod(&uid).dir.exists() {
-            continue;
-        }
-        remove_cgroups(&uid)?;
-        runtime::sandbox::unpin(&layout.pod(&uid).pin)?;
-        network::of(layout, None)?.detach(&uid)?;
-        remove_names(layout, &uid)?;
-        remove_tree(&layout.kept(&uid))?;
-        drop(held);
-        removed.push(uid);
+/// Removes what is left of a pod of this root that has no live directory any more: a state directory
+/// that was emptied (a reboot, or by hand), or a removal that was cut short. Survivors found by their
+/// control groups are killed first. Says whether there was something.
+pub fn leftover(layout: &Layout, uid: &str) -> anyhow::Result<bool> {
+    let dir = layout.pod(uid);
+    // Under the root's lock nobody is about to make this pod.
+    let _held = state_dir::lock(layout)?;
+    // Through the link too: it may live below a state directory that we were not told of.
+    if !is_uid(uid) || dir.dir.exists() || dir.live().exists() {
+        return Ok(false);
     }
-    Ok(removed)
+    remove_cgroups(uid)?;
+    runtime::sandbox::unpin(&dir.pin)?;
+    network::of(layout, None)?.detach(uid)?;
+    remove_names(layout, uid)?;
+    remove_tree(&dir.kept)?;
+    Ok(true)
 }
 
 /// Whether a name has the form of a uid: it becomes a path below which things are removed.
@@ -119,15 +116,6 @@ pub fn is_uid(name: &str) -> bool {
             8 | 13 | 18 | 23 => b == b'-',
             _ => b.is_ascii_hexdigit(),
         })
-}
-
-fn remove_tree(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

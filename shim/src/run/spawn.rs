@@ -82,6 +82,7 @@ impl Spawner {
             state_dir::enter(&self.layout, &held)?;
             self.take_name(&namespace, &name, &uid)?;
             make_dir(&dir.kept, 0o700)?;
+            link(&dir.dir, &dir.live())?;
             make_dir(&dir.dir, 0o700)?;
         }
         let made = self.start(&dir.dir, &file);
@@ -173,12 +174,18 @@ impl Spawner {
         let field = |f: &Option<String>| f.clone().unwrap_or_default();
         let pod =
             self.layout.pod_logs(&field(&meta.namespace), &field(&meta.name), &field(&meta.uid));
+        make_dir(&self.layout.log_records(), 0o700)?;
+        link(&pod, &self.layout.log_records().join(field(&meta.uid)))?;
         let spec = file.pod.spec.clone().unwrap_or_default();
         for container in containers(&spec) {
             make_dir(&pod.join(&container.name), 0o755)?;
         }
         Ok(())
     }
+}
+
+fn link(to: &Path, at: &Path) -> anyhow::Result<()> {
+    std::os::unix::fs::symlink(to, at).with_context(|| format!("cannot make {}", at.display()))
 }
 
 fn time(wall: plan::Wall) -> Option<Time> {
