@@ -319,6 +319,10 @@ fn a_container_leaves_last_words_in_its_file_or_its_log() {
     image: alpine:latest
     terminationMessagePolicy: FallbackToLogsOnError
     command: [sh, -c, 'seq 1 200; echo why >&2; exit 1']
+  - name: endless
+    image: alpine:latest
+    terminationMessagePolicy: FallbackToLogsOnError
+    command: [sh, -c, \"head -c 300000 /dev/zero | tr '\\\\0' y; exit 1\"]
   - name: well
     image: alpine:latest
     terminationMessagePolicy: FallbackToLogsOnError
@@ -333,7 +337,8 @@ fn a_container_leaves_last_words_in_its_file_or_its_log() {
     let log = ends["log"]["message"].as_str().unwrap();
     assert!(log.starts_with("122\n") && log.ends_with("200\nwhy\n"), "{log}");
     assert_eq!(ends["well"]["message"], Value::Null);
-    // 12 KiB for the pod: 3,072 bytes for each of four, of the last 4,096.
+    assert_eq!(ends["endless"]["message"], "y".repeat(2048));
+    // 12 KiB for the pod: 2,457 bytes for each of five, of the last 4,096.
     let words = ends["elsewhere"]["message"].as_str().unwrap();
-    assert_eq!(words, "x".repeat(3072));
+    assert_eq!(words, "x".repeat(2457));
 }

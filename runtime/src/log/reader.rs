@@ -75,6 +75,7 @@ pub struct Follower {
     directory: PathBuf,
     start: Start,
     tail: Option<usize>,
+    within: u64,
     current: Option<Current>,
     joining: [Joining; 2],
     malformed: u64,
@@ -106,6 +107,7 @@ impl Follower {
             directory: directory.to_owned(),
             start,
             tail: None,
+            within: u64::MAX,
             current: None,
             joining: Default::default(),
             malformed: 0,
@@ -116,6 +118,14 @@ impl Follower {
     #[must_use]
     pub fn tail(mut self, lines: usize) -> Follower {
         self.tail = Some(lines);
+        self
+    }
+
+    /// And of these only what its last `bytes` bytes hold, however long the lines are: both together
+    /// bound what is read.
+    #[must_use]
+    pub fn within(mut self, bytes: u64) -> Follower {
+        self.within = bytes;
         self
     }
 
@@ -180,7 +190,9 @@ impl Follower {
         let Some(restart) = wanted else { return Ok(false) };
         let Some(mut current) = self.open(restart)? else { return Ok(false) };
         if let Some(lines) = self.tail.take() {
-            current.offset = tail_offset(&current, lines, &self.path(restart))?;
+            let floor = current.identity.size.saturating_sub(self.within);
+            current.offset = tail_offset(&current, lines, floor, &self.path(restart))?;
+            current.skipping = current.offset > 0 && current.offset == floor;
         }
         self.current = Some(current);
         Ok(true)
@@ -316,12 +328,12 @@ pub fn restarts(directory: &Path) -> Result<Vec<u32>, ReadError> {
 }
 
 /// Where the last `lines` lines begin: behind the end of the line before them. Reads blocks from
-/// the end, so that the length of the file does not matter.
-fn tail_offset(current: &Current, lines: usize, path: &Path) -> Result<u64, ReadError> {
+/// the end, so that the length of the file does not matter, and none before `floor`.
+fn tail_offset(current: &Current, lines: usize, floor: u64, path: &Path) -> Result<u64, ReadError> {
     let mut block = vec![0; BLOCK + HEAD];
     let (mut end, mut seen, mut after) = (current.identity.size, 0, current.identity.size);
-    while end > 0 {
-        let begin = end.saturating_sub(BLOCK as u64);
+    while end > floor {
+        let begin = end.saturating_sub(BLOCK as u64).max(floor);
         // One byte before the block tells whether it begins with a line's first byte; HEAD bytes
         // behind it are for the head of a line that begins in its last bytes.
         let from = begin.saturating_sub(1);
@@ -340,7 +352,7 @@ fn tail_offset(current: &Current, lines: usize, path: &Path) -> Result<u64, Read
         }
         end = begin;
     }
-    Ok(0)
+    Ok(floor)
 }
 
 /// Whether a line ends in the log line that begins here.
@@ -461,6 +473,25 @@ mod tests {
             assert_eq!(seen.len(), wanted.min(3_001));
             assert!(wanted == 0 || seen.last().unwrap() == "0o the last one|");
         }
+    }
+
+    #[test]
+    fn of_a_line_without_an_end_only_the_end_is_read() {
+        let logs = Logs::new();
+        for n in 0..3_000 {
+            logs.append(0, &[&format!("stdout P {n:050}")]);
+        }
+        for (bytes, wanted) in [(0, 0), (100, 50), (1_000, 600), (u64::MAX, 150_000)] {
+            let mut follower =
+                Follower::new(&logs.path(), Start::Newest).tail(80).within(bytes);
+            let mut seen = 0;
+            follower.read_run(&mut |line| seen += line.bytes.len()).unwrap();
+            assert_eq!(seen, wanted, "of {bytes} bytes");
+        }
+        // What begins in the window is whole, and the line limit still holds.
+        logs.append(0, &["stdout F last", "stdout F of all"]);
+        let mut follower = Follower::new(&logs.path(), Start::Newest).tail(1).within(500);
+        assert_eq!(poll(&mut follower), ["0o of all|"]);
     }
 
     #[test]

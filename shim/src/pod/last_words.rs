@@ -12,6 +12,9 @@ use super::machine::Machine;
 /// What is taken of a log (kubelet: `MaxContainerTerminationMessageLogLines`, `-LogLength`).
 const LOG_LINES: usize = 80;
 const LOG_BYTES: usize = 2048;
+/// What of a log file is read for that: enough for an entry of 16 KiB on both sides of the cut, or for
+/// that many lines with their times.
+const LOG_FILE_BYTES: u64 = 64 << 10;
 /// What all messages of a pod may have in its status, in bytes (kubelet: `MaxPodTerminationMessageLogLength`).
 const POD_BYTES: usize = 12 << 10;
 
@@ -46,11 +49,14 @@ impl Machine {
 
     fn end_of_log(&self, c: usize, restart_count: u32) -> String {
         let mut text = Vec::new();
-        let mut follower =
-            Follower::new(&self.log_dir(c), Start::Restart(restart_count)).tail(LOG_LINES);
+        let mut follower = Follower::new(&self.log_dir(c), Start::Restart(restart_count))
+            .tail(LOG_LINES)
+            .within(LOG_FILE_BYTES);
         let read = follower.read_run(&mut |line| {
             text.extend_from_slice(line.bytes);
-            text.push(b'\n');
+            if line.ended {
+                text.push(b'\n');
+            }
         });
         if let Err(e) = read {
             tracing::warn!("{}", runtime::chain(&e));
