@@ -113,7 +113,7 @@ pub enum Fact {
     Started { c: usize, inc: u32 },
     /// Intent of [`Action::Probe`].
     Probing { c: usize, inc: u32, kind: ProbeKind },
-    /// One attempt ended. `output` is what it said, at most 10 KiB.
+    /// One attempt ended. `output` is what it said, cut and without control characters.
     Probed { c: usize, inc: u32, kind: ProbeKind, success: bool, output: String },
     /// An attempt could not be made; it counts for nothing.
     ProbeErrored { c: usize, inc: u32, kind: ProbeKind, message: String },

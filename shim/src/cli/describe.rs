@@ -47,7 +47,7 @@ pub fn describe(layout: &Layout, args: &DescribeArgs) -> anyhow::Result<i32> {
     Ok(code)
 }
 
-/// Lines of `Key:  value`, indented by depth.
+/// Lines of `Key:  value`, indented by depth; whatever a manifest or a program put there, each is one.
 struct Page {
     text: String,
 }
@@ -57,10 +57,10 @@ const KEY_WIDTH: usize = 20;
 impl Page {
     fn line(&mut self, depth: usize, key: &str, value: &str) {
         let indent = "  ".repeat(depth);
-        let key = format!("{key}:");
+        let key = printable(&format!("{key}:")).into_owned();
         let width = KEY_WIDTH.saturating_sub(indent.len());
         // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{}", format!("{indent}{key:<width$}{value}").trim_end());
+        let _ = writeln!(self.text, "{}", format!("{indent}{key:<width$}{}", printable(value)).trim_end());
     }
 
     /// Several values, one below the other.
@@ -70,7 +70,7 @@ impl Page {
         };
         self.line(depth, key, first);
         for value in rest {
-            let _ = writeln!(self.text, "{:KEY_WIDTH$}{value}", "");
+            let _ = writeln!(self.text, "{:KEY_WIDTH$}{}", "", printable(value));
         }
     }
 }
@@ -85,7 +85,7 @@ fn array<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 
 fn pairs(value: &Value, separator: &str) -> Vec<String> {
     let map = value.as_object().into_iter().flatten();
-    map.map(|(key, v)| format!("{key}{separator}{}", printable(v.as_str().unwrap_or_default())))
+    map.map(|(key, v)| format!("{key}{separator}{}", v.as_str().unwrap_or_default()))
         .collect()
 }
 
@@ -100,7 +100,7 @@ fn text(pod: &Value, events: &[PodEvent]) -> String {
     page.line(0, "Status", str(pod, "/status/phase"));
     for (key, pointer) in [("Reason", "/status/reason"), ("Message", "/status/message")] {
         if !str(pod, pointer).is_empty() {
-            page.line(0, key, &printable(str(pod, pointer)));
+            page.line(0, key, str(pod, pointer));
         }
     }
     page.line(0, "IP", str(pod, "/status/podIP"));
@@ -137,7 +137,7 @@ fn text(pod: &Value, events: &[PodEvent]) -> String {
 fn describe_container(page: &mut Page, container: &Value, status: &Value) {
     page.line(1, str(container, "/name"), "");
     page.line(2, "Container ID", str(status, "/containerID"));
-    page.line(2, "Image", &printable(str(container, "/image")));
+    page.line(2, "Image", str(container, "/image"));
     page.line(2, "Image ID", str(status, "/imageID"));
     if !str(container, "/restartPolicy").is_empty() {
         page.line(2, "Restart Policy", str(container, "/restartPolicy"));
@@ -145,7 +145,7 @@ fn describe_container(page: &mut Page, container: &Value, status: &Value) {
     for (key, pointer) in [("Command", "/command"), ("Args", "/args")] {
         let words: Vec<String> = array(container, pointer)
             .iter()
-            .map(|w| printable(w.as_str().unwrap_or_default()).into_owned())
+            .map(|w| w.as_str().unwrap_or_default().to_owned())
             .collect();
         if !words.is_empty() {
             page.list(2, key, &words);
@@ -199,7 +199,7 @@ fn variable(env: &Value) -> String {
             let resource = str(from, "/resourceFieldRef/resource");
             (!resource.is_empty()).then(|| format!("({resource})"))
         })
-        .unwrap_or_else(|| printable(str(env, "/value")).into_owned());
+        .unwrap_or_else(|| str(env, "/value").to_owned());
     format!("{name}: {value}")
 }
 
@@ -220,7 +220,7 @@ fn describe_state(page: &mut Page, title: &str, state: &Value) {
         ("Finished", "/finishedAt"),
     ] {
         if !str(detail, pointer).is_empty() {
-            page.line(3, key, &printable(str(detail, pointer)));
+            page.line(3, key, str(detail, pointer));
         }
     }
     if let Some(code) = detail["exitCode"].as_i64() {
@@ -234,7 +234,7 @@ fn describe_volume(page: &mut Page, volume: &Value) {
     for (kind, source) in sources {
         page.line(2, "Type", kind);
         for (key, value) in source.as_object().into_iter().flatten() {
-            let value = value.as_str().map_or_else(|| value.to_string(), |v| printable(v).into());
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             page.line(2, key, &value);
         }
     }
@@ -253,4 +253,28 @@ fn describe_events(page: &mut Page, events: &[PodEvent]) {
         vec![format!("  {kind}"), event.reason.clone(), ago(event), from, message]
     }));
     page.text += &columns(&rows);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_pod_can_write_lines_or_move_the_cursor() {
+        let nasty = "a\u{1b}[2J\nb";
+        let pod = serde_json::json!({
+            "metadata": {"name": nasty, "annotations": {"k": nasty}},
+            "spec": {
+                "containers": [{"name": nasty, "image": nasty, "command": [nasty, nasty],
+                    "env": [{"name": nasty, "value": nasty}],
+                    "volumeMounts": [{"name": nasty, "mountPath": nasty}, {"mountPath": nasty}]}],
+                "volumes": [{"name": nasty, "hostPath": {"path": nasty, nasty: nasty}}],
+            },
+            "status": {"phase": nasty, "message": nasty},
+        });
+        let text = text(&pod, &[]);
+        let stray = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(stray) && !text.lines().any(|l| l == "b"), "{text}");
+        assert!(text.matches("a\\u{1b}[2J\\nb").count() > 12, "{text}");
+    }
 }

@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use crate::protocol::{Reply, Request};
 
-/// What may wait in front of a client.
+/// What may wait in front of a client when more comes. One answer may be longer: a history is.
 const OUTPUT_MAX_BYTES: usize = 1 << 20;
 /// The longest request.
 const REQUEST_MAX_BYTES: usize = 64 << 10;
@@ -149,7 +149,8 @@ impl Clients {
         let Ok(mut line) = serde_json::to_vec(reply) else { return };
         line.push(b'\n');
         for client in self.list.iter_mut().filter(|c| to(c)) {
-            if client.output.len() + line.len() <= OUTPUT_MAX_BYTES {
+            let waiting = client.output.len();
+            if waiting == 0 || waiting + line.len() <= OUTPUT_MAX_BYTES {
                 client.output.extend_from_slice(&line);
                 // A broken connection is noticed by its own event.
                 client.flush(epoll);
@@ -233,5 +234,47 @@ impl Client {
         // The descriptor is registered for as long as the client is listed.
         let _ = epoll::modify(epoll, &self.stream, EventData::new_u64(token), wanted);
         alive
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::protocol::PodEvent;
+
+    #[test]
+    fn one_answer_may_be_of_any_length_and_who_does_not_read_is_dropped() {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let mut clients = Clients { listener: None, list: Vec::new(), next_id: 0 };
+        let (theirs, mut ours) = UnixStream::pair().unwrap();
+        clients.add(&epoll, theirs, false, u64::from).unwrap();
+        let id = clients.list[0].id;
+        let event = PodEvent {
+            at: runtime::clock::now().wall,
+            warning: true,
+            reason: "Unhealthy".into(),
+            message: "x".repeat(2 * OUTPUT_MAX_BYTES),
+            container: None,
+        };
+        let long = Reply::Events(vec![event]);
+        clients.send(&epoll, id, &long);
+        let whole = serde_json::to_vec(&long).unwrap();
+        let mut read = vec![0; whole.len()];
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| ours.read_exact(&mut read));
+            while !clients.list[0].output.is_empty() {
+                assert!(clients.list[0].flush(&epoll));
+            }
+            reader.join().unwrap().unwrap();
+        });
+        assert!(read == whole);
+        clients.send(&epoll, id, &long);
+        clients.send(&epoll, id, &Reply::Events(Vec::new()));
+        let mut rest = Vec::new();
+        ours.read_to_end(&mut rest).unwrap();
+        assert!(rest.len() < whole.len());
     }
 }

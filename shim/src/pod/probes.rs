@@ -9,8 +9,9 @@ use super::compile::containers;
 use super::execs::{Purpose, Running};
 use super::machine::Machine;
 
-/// What is kept of a probe's output (kubelet: pkg/probe).
-const OUTPUT_MAX_BYTES: usize = 10 << 10;
+/// What is kept of a probe's output. A kubelet reads ten times as much, and its event shows that; here
+/// it is also in the pod's journal, in memory, once for each attempt that fails.
+const OUTPUT_MAX_BYTES: usize = 1 << 10;
 
 /// One attempt under way.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl Machine {
                 inc,
                 kind,
                 success: exit.code == 0,
-                output: String::from_utf8_lossy(&output).trim_end().to_owned(),
+                output: legible(&output),
             },
             (_, None, None) => {
                 let message = "the container ended before the probe ran".into();
@@ -120,6 +121,13 @@ impl Machine {
 }
 
 /// Reads what is there, and keeps what is within the limit. `true` at the end of the output.
+/// Without control characters, each of which would need six in the journal.
+fn legible(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let is_strange = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.trim_end().replace(is_strange, "\u{fffd}")
+}
+
 fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 4096];
     loop {
@@ -131,6 +139,23 @@ fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_probe_says_takes_little_more_room_than_it_has_bytes() {
+        assert_eq!(legible("not yet:\n\tno \u{e4}\n\n".as_bytes()), "not yet:\n\tno \u{e4}");
+        let encoded = |byte: u8| {
+            let said = legible(&vec![byte; OUTPUT_MAX_BYTES]);
+            serde_json::to_string(&said).map_or(usize::MAX, |text| text.len())
+        };
+        for byte in 0..=u8::MAX {
+            assert!(encoded(byte) <= 3 * OUTPUT_MAX_BYTES + 2, "{byte}");
         }
     }
 }
