@@ -149,13 +149,16 @@ fn split_tag(text: &str) -> (&str, Option<&str>) {
 }
 
 /// Docker's rule: the first word is a host if it could not be a word of a repository on Docker Hub.
+/// A host is the same in upper case (RFC 3986, 3.2.2): there is one spelling from here on, except of one
+/// that is a host by its case alone.
 fn split_registry(name: &str) -> (String, String) {
     if let Some((first, rest)) = name.split_once('/') {
-        let is_host = first == "localhost"
-            || first.contains(['.', ':'])
-            || first.bytes().any(|b| b.is_ascii_uppercase());
-        if is_host && first != DOCKER_HUB && first != "index.docker.io" {
-            return (first.to_owned(), rest.to_owned());
+        let lower = first.to_ascii_lowercase();
+        let is_plainly = lower == "localhost" || lower.contains(['.', ':']);
+        let host = if is_plainly { lower } else { first.to_owned() };
+        let is_host = is_plainly || first.bytes().any(|b| b.is_ascii_uppercase());
+        if is_host && host != DOCKER_HUB && host != "index.docker.io" {
+            return (host, rest.to_owned());
         }
         let repository = if is_host { rest } else { name };
         if repository.contains('/') {
@@ -242,6 +245,9 @@ mod tests {
             ("127.0.0.1:5000/a", "127.0.0.1:5000/a:latest"),
             ("[::1]:5000/a", "[::1]:5000/a:latest"),
             ("Host/a", "Host/a:latest"),
+            ("LocalHost/a", "localhost/a:latest"),
+            ("Ghcr.IO/a", "ghcr.io/a:latest"),
+            ("Docker.io/a", "docker.io/library/a:latest"),
         ] {
             assert_eq!(canonical(text), full);
         }

@@ -482,8 +482,7 @@ mod tests {
             logs.append(0, &[&format!("stdout P {n:050}")]);
         }
         for (bytes, wanted) in [(0, 0), (100, 50), (1_000, 600), (u64::MAX, 150_000)] {
-            let mut follower =
-                Follower::new(&logs.path(), Start::Newest).tail(80).within(bytes);
+            let mut follower = Follower::new(&logs.path(), Start::Newest).tail(80).within(bytes);
             let mut seen = 0;
             follower.read_run(&mut |line| seen += line.bytes.len()).unwrap();
             assert_eq!(seen, wanted, "of {bytes} bytes");

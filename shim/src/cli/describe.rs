@@ -60,7 +60,11 @@ impl Page {
         let key = printable(&format!("{key}:")).into_owned();
         let width = KEY_WIDTH.saturating_sub(indent.len());
         // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{}", format!("{indent}{key:<width$}{}", printable(value)).trim_end());
+        let _ = writeln!(
+            self.text,
+            "{}",
+            format!("{indent}{key:<width$}{}", printable(value)).trim_end()
+        );
     }
 
     /// Several values, one below the other.
@@ -85,8 +89,7 @@ fn array<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 
 fn pairs(value: &Value, separator: &str) -> Vec<String> {
     let map = value.as_object().into_iter().flatten();
-    map.map(|(key, v)| format!("{key}{separator}{}", v.as_str().unwrap_or_default()))
-        .collect()
+    map.map(|(key, v)| format!("{key}{separator}{}", v.as_str().unwrap_or_default())).collect()
 }
 
 fn text(pod: &Value, events: &[PodEvent]) -> String {

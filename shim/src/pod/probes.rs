@@ -91,13 +91,9 @@ impl Machine {
                 ),
             },
             (_, Some(failure), _) => Fact::ProbeErrored { c, inc, kind, message: failure.message },
-            (_, None, Some(exit)) => Fact::Probed {
-                c,
-                inc,
-                kind,
-                success: exit.code == 0,
-                output: legible(&output),
-            },
+            (_, None, Some(exit)) => {
+                Fact::Probed { c, inc, kind, success: exit.code == 0, output: legible(&output) }
+            }
             (_, None, None) => {
                 let message = "the container ended before the probe ran".into();
                 Fact::ProbeErrored { c, inc, kind, message }

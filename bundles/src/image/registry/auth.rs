@@ -138,7 +138,7 @@ impl Auth {
             if used.is_some() {
                 return Err(refused_as(host, &credential));
             }
-            if host.is_plain() && !may_be_plain(host, &host.name) {
+            if host.is_plain() && !may_be_plain(&host.name, host.security, &host.name) {
                 return Err(AuthError::Plain { host: name(), to: name() });
             }
             basic(&credential)
@@ -173,10 +173,12 @@ fn basic(credential: &Credential) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
 }
 
-/// Whether a secret may go to `to` without TLS.
-fn may_be_plain(host: &Host, to: &str) -> bool {
-    let told = matches!(host.security, Security::Insecure | Security::Plain);
-    super::is_loopback(to) || (told && to == host.name)
+/// Whether a secret of `registry` may go to `to` without TLS. A registry elsewhere may not make us talk to what
+/// listens on this machine.
+fn may_be_plain(registry: &str, security: Security, to: &str) -> bool {
+    let told = matches!(security, Security::Insecure | Security::Plain);
+    let stays_here = super::is_loopback(registry) && super::is_loopback(to);
+    stays_here || (told && to == registry)
 }
 
 /// Asks the token server that the registry names.
@@ -191,7 +193,7 @@ fn token(
         challenge: challenge.to_string().chars().take(200).collect(),
     };
     let realm = challenge.get("realm").and_then(Url::parse).ok_or_else(wrong)?;
-    if !realm.is_tls() && !may_be_plain(host, realm.host()) {
+    if !realm.is_tls() && !may_be_plain(&host.name, host.security, realm.host()) {
         // Also without a password: whoever reads a token can use it.
         let (host, to) = (host.name.clone(), realm.host().to_owned());
         return Err(AuthError::Plain { host, to });
@@ -329,6 +331,21 @@ mod tests {
         assert!(challenges("").is_empty());
         assert!(challenges("realm=x").is_empty());
         assert_eq!(challenges("Negotiate")[0].scheme, "Negotiate");
+    }
+
+    #[test]
+    fn a_secret_goes_without_tls_where_the_user_said_so_or_stays_on_this_machine() {
+        for (registry, security, to, may) in [
+            ("r.example", Security::Tls, "r.example", false),
+            ("r.example", Security::Tls, "127.0.0.1:8080", false),
+            ("r.example", Security::Plain, "127.0.0.1:8080", false),
+            ("r.example", Security::Plain, "r.example", true),
+            ("r.example", Security::Insecure, "other.example", false),
+            ("localhost:5000", Security::Loopback, "127.0.0.1:5001", true),
+            ("localhost:5000", Security::Loopback, "r.example", false),
+        ] {
+            assert_eq!(may_be_plain(registry, security, to), may, "{registry} {to}");
+        }
     }
 
     #[test]

@@ -200,17 +200,18 @@ impl Places {
             let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) else {
                 return Err(PlacesError::Nameless { path: path.to_owned() });
             };
-            self.rules.insert(prefix, Rule { path: path.to_owned(), ..rule });
+            self.rules.insert(compared(&prefix), Rule { path: path.to_owned(), ..rule });
         }
         Ok(())
     }
 
     /// Where `reference` may come from.
     pub(super) fn find(&self, reference: &Reference) -> Where {
-        let name = format!("{}/{}", reference.registry(), reference.repository());
-        let own = || place(&name, false);
+        let own = format!("{}/{}", reference.registry(), reference.repository());
+        let name = compared(&own);
+        let own = || place(&own, false);
         let matching = self.rules.iter().filter_map(|(prefix, rule)| {
-            let whole = reference.to_string();
+            let whole = compared(&reference.to_string());
             // A prefix may also name one image, with its tag.
             let length = matched(&name, prefix).or((whole == *prefix).then_some(name.len()))?;
             Some((prefix.len(), length, rule))
@@ -251,6 +252,14 @@ const DIRECTORY: &str = "registries.conf.d";
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// A name or prefix as it is compared: its host in lower case and without the port that is meant
+/// anyway. Who blocks a registry blocks all its spellings.
+fn compared(name: &str) -> String {
+    let (host, path) = name.split_at(name.find('/').unwrap_or(name.len()));
+    let host = host.to_ascii_lowercase();
+    format!("{}{path}", host.strip_suffix(":443").unwrap_or(&host))
 }
 
 /// How much of `name` a prefix matches: whole words, or the host by its parent domain.

@@ -69,15 +69,22 @@ fn the_longest_prefix_counts_and_only_whole_words_match() {
         [[registry]]
         prefix = "r.example/one:v1"
         location = "one.example/image"
+        [[registry]]
+        prefix = "Upper.example:443/x"
+        blocked = true
     "#;
     for (name, expected) in [
         ("r.example/a", "r.example/a insecure"),
         ("r.example/team/app", "other.example/moved/app"),
         ("r.example/teams/app", "r.example/teams/app insecure"),
         ("r.example/team/secret/app", "blocked"),
+        ("R.Example:443/team/secret/app", "blocked"),
+        ("r.example:443/a", "r.example/a insecure"),
         ("r.example/one:v1", "one.example/image"),
+        ("r.example:443/one:v1", "one.example/image"),
         ("r.example/one:v2", "r.example/one insecure"),
         ("r.example:5000/a", "r.example:5000/a"),
+        ("upper.example/x/y", "blocked"),
         ("xr.example/a", "xr.example/a"),
     ] {
         assert_eq!(find(text, name), [expected], "{name}");
