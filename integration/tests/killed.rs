@@ -55,6 +55,11 @@ fn when_all_of_podshim_is_killed_prune_removes_the_rest() {
     kill_now(shim);
     running.signal(Signal::SIGKILL);
     running.wait();
+    for args in [&["get", "pods"][..], &["top", "pod"]] {
+        let said = podshim.podshim(args);
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{args:?}: {}", said.err);
+        assert!(said.err.starts_with("podshim: ") && said.err.lines().count() == 1, "{}", said.err);
+    }
     assert_eq!(podshim.podshim(&["prune"]).code, 0);
     podshim.nothing_is_left();
 }

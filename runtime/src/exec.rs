@@ -97,7 +97,7 @@ pub fn spawn(order: &ExecOrder<'_>) -> io::Result<Exec> {
         Fork::Parent(helper) => Ok(Exec { helper, message, output }),
         Fork::Child => {
             if let Err(failure) = enter(order, &message_end, output_end.as_ref()) {
-                send(&message_end, &ExecMessage::Failed(failure));
+                send(&message_end, &ExecMessage::Failed(failure.short()));
             }
             exit_now(0)
         }
@@ -179,7 +179,7 @@ fn enter(
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
-            send(message, &ExecMessage::Failed(failure));
+            send(message, &ExecMessage::Failed(failure.short()));
             exit_now(128)
         }
     }

@@ -63,11 +63,7 @@ impl Executor for Payload {
 
 /// Sends a failure through a start pipe. If the shim is gone there is nobody to tell.
 pub fn report(pipe: BorrowedFd<'_>, failure: &StartFailure) {
-    let mut message = serde_json::to_vec(failure).unwrap_or_default();
-    if message.len() > super::MESSAGE_MAX_BYTES {
-        let short = StartFailure { message: "the message is too long".into(), ..failure.clone() };
-        message = serde_json::to_vec(&short).unwrap_or_default();
-    }
+    let message = serde_json::to_vec(&failure.short()).unwrap_or_default();
     let _ = rustix::io::write(pipe, &message);
 }
 
@@ -194,6 +190,11 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_says_so_with_its_errno() {
+        for name in ["x", "\u{1}", "ä", "\""].map(|c| c.repeat(100_000)) {
+            let short = not_executed(&name, nix::errno::Errno::ENOENT).short();
+            let encoded = serde_json::to_vec(&short).unwrap();
+            assert!(encoded.len() <= super::super::MESSAGE_MAX_BYTES, "{}", encoded.len());
+        }
         let failure = not_executed("nope", nix::errno::Errno::ENOENT);
         assert_eq!(failure.errno, Some(libc::ENOENT));
         assert_eq!(failure.message, "exec: \"nope\": executable file not found in $PATH");

@@ -98,6 +98,20 @@ pub struct StartFailure {
     pub errno: Option<i32>,
 }
 
+impl StartFailure {
+    /// With a message that fits into one [`MESSAGE_MAX_BYTES`] whatever is in it: a program's name may
+    /// be of any length.
+    pub(crate) fn short(&self) -> StartFailure {
+        const CHARACTERS: usize = 500;
+        let mut message = self.message.clone();
+        if let Some((end, _)) = message.char_indices().nth(CHARACTERS) {
+            message.truncate(end);
+            message.push('…');
+        }
+        StartFailure { message, errno: self.errno }
+    }
+}
+
 /// A message is one write(2) and one read(2): at most what a pipe takes in one piece (PIPE_BUF).
 const MESSAGE_MAX_BYTES: usize = 4096;
 

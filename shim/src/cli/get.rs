@@ -28,6 +28,10 @@ pub fn get(layout: &Layout, args: &GetArgs) -> anyhow::Result<i32> {
     {
         bail!("{} {name:?} not found", plural(kind));
     }
+    if found.is_empty() && failed && args.output.is_none() {
+        // Some are there, and do not answer.
+        return Ok(FAILED);
+    }
     print(kind, &found, args)?;
     Ok(if failed { FAILED } else { 0 })
 }

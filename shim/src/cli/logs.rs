@@ -139,10 +139,17 @@ fn container(
     if let Some(object) = object {
         return default_container(&args.pod, args.container.as_deref(), object);
     }
+    let all = names_in(logs)?;
     if let Some(name) = &args.container {
+        let had = all.join(", ");
+        anyhow::ensure!(
+            all.contains(name),
+            "pod {} had no container {name:?}; it had: {had}",
+            args.pod
+        );
         return Ok(name.clone());
     }
-    match names_in(logs)?.as_slice() {
+    match all.as_slice() {
         [] => bail!("pod {} has no logs", args.pod),
         [one] => Ok(one.clone()),
         many => bail!(

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bundles::layout::Layout;
 
 use super::table::columns;
-use super::terminal::{Output, tell};
-use super::{Connection, PodRef, TopArgs, find_pod, pods};
+use super::terminal::{Output, complain, tell};
+use super::{Connection, FAILED, PodRef, TopArgs, find_pod, one_line, pods};
 use crate::protocol::{ContainerUsage, Reply, Request};
 
 /// Between the two looks that a rate takes.
@@ -26,18 +26,40 @@ pub fn top(layout: &Layout, args: &TopArgs) -> anyhow::Result<i32> {
         tell("No resources found\n");
         return Ok(0);
     }
-    let look = || -> Vec<(String, Vec<ContainerUsage>)> {
-        // One that ends meanwhile uses nothing.
-        let used = |pod: &PodRef| usage(layout, pod).unwrap_or_default();
-        wanted.iter().map(|pod| (pod.name.clone(), used(pod))).collect()
-    };
-    let before = look();
-    std::thread::sleep(INTERVAL);
-    let after = look();
-    let mut output = Output::default();
-    output.write(columns(&rows(&before, &after, args.containers)).as_bytes());
-    output.end()?;
-    Ok(0)
+    let (before, silent) = look(layout, &wanted);
+    let wanted: Vec<&PodRef> = wanted.iter().filter(|pod| before.contains_key(&pod.name)).collect();
+    if !wanted.is_empty() {
+        std::thread::sleep(INTERVAL);
+    }
+    let (after, silent_now) = look(layout, wanted);
+    if !after.is_empty() {
+        let mut output = Output::default();
+        output.write(columns(&rows(&before, &after, args.containers)).as_bytes());
+        output.end()?;
+    }
+    Ok(if silent || silent_now { FAILED } else { 0 })
+}
+
+/// What each container of each pod uses, by the pod's name, and whether a pod does not answer.
+type Usages = BTreeMap<String, Vec<ContainerUsage>>;
+
+fn look<'a>(layout: &Layout, pods: impl IntoIterator<Item = &'a PodRef>) -> (Usages, bool) {
+    let mut usages = Usages::new();
+    let mut silent = false;
+    for pod in pods {
+        match usage(layout, pod) {
+            Ok(usage) => {
+                usages.insert(pod.name.clone(), usage);
+            }
+            // It has ended meanwhile.
+            Err(_) if !layout.name(&pod.namespace, &pod.name).is_symlink() => {}
+            Err(e) => {
+                complain(&one_line(&e));
+                silent = true;
+            }
+        }
+    }
+    (usages, silent)
 }
 
 fn usage(layout: &Layout, pod: &PodRef) -> anyhow::Result<Vec<ContainerUsage>> {
@@ -47,8 +69,6 @@ fn usage(layout: &Layout, pod: &PodRef) -> anyhow::Result<Vec<ContainerUsage>> {
     }
 }
 
-type Usages = [(String, Vec<ContainerUsage>)];
-
 fn rows(before: &Usages, after: &Usages, each: bool) -> Vec<Vec<String>> {
     let head: &[&str] = if each {
         &["POD", "NAME", "CPU(cores)", "MEMORY(bytes)"]
@@ -56,8 +76,9 @@ fn rows(before: &Usages, after: &Usages, each: bool) -> Vec<Vec<String>> {
         &["NAME", "CPU(cores)", "MEMORY(bytes)"]
     };
     let mut rows = vec![head.iter().map(ToString::to_string).collect()];
-    for ((pod, old), (_, new)) in before.iter().zip(after) {
-        let old: BTreeMap<_, _> = old.iter().map(|u| ((&u.container, u.inc), u)).collect();
+    for (pod, new) in after {
+        let old: BTreeMap<_, _> =
+            before.get(pod).into_iter().flatten().map(|u| ((&u.container, u.inc), u)).collect();
         let cores = |usage: &ContainerUsage| -> Option<u64> {
             let earlier = old.get(&(&usage.container, usage.inc));
             let (used, since) = earlier.map_or((0, 0), |e| (e.cpu_ns.unwrap_or(0), e.at.0));
@@ -106,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_rate_is_between_two_looks_at_the_same_incarnation() {
-        let before = [("p".to_owned(), vec![used("a", 0, 10, 5000), used("b", 0, 10, 100)])];
-        let after = [("p".to_owned(), vec![used("a", 0, 12, 6000), used("b", 1, 12, 24)])];
+        let before = [("p".into(), vec![used("a", 0, 10, 5000), used("b", 0, 10, 100)])].into();
+        let after = [("p".into(), vec![used("a", 0, 12, 6000), used("b", 1, 12, 24)])].into();
         let each = rows(&before, &after, true);
         assert_eq!(each[1], ["p", "a", "500m", "3Mi"]);
         assert_eq!(each[2], ["p", "b", "2m", "3Mi"], "a new one has its own life only");
