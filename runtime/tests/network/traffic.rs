@@ -143,6 +143,25 @@ fn nobody_outside_reaches_what_listens_on_the_host_s_loopback() {
 }
 
 #[test]
+fn who_is_outside_reaches_pods_by_their_host_ports_only() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    let (pod, attachment) = host.pod(&uid(1), &[port(Protocol::Tcp, 8080)]);
+    let (other, _) = host.pod(&uid(2), &[]);
+    pod.serve("pod", 80);
+    outside.serve("outside", 82);
+    outside.ip("route add 10.213.0.0/16 via 192.0.2.1");
+    assert!(outside.is_refused(attachment.address, 80));
+    assert_eq!(outside.ask(HOST, 8080), "pod 192.0.2.2");
+    assert_eq!(host.ask(attachment.address, 80), "pod 10.213.0.1");
+    assert_eq!(other.ask(attachment.address, 80), "pod 10.213.0.3");
+    assert_eq!(pod.ask(NEIGHBOUR, 82), "outside 192.0.2.1");
+    // It came, and it is this rule.
+    host.sh("nft flush chain ip podshim forward");
+    assert_eq!(outside.ask(attachment.address, 80), "pod 192.0.2.2");
+}
+
+#[test]
 fn a_port_that_another_pod_has_is_refused_by_name_and_nothing_is_left() {
     let host = Host::new();
     let (_one, _) = host.pod(&uid(1), &[port(Protocol::Tcp, 8080)]);

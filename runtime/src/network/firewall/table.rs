@@ -11,6 +11,8 @@
 //!   asked. Between pods that speak directly nothing is translated.
 //! * `route_localnet` on the bridges lets the host reach host ports at 127.0.0.1. `guard` refuses what
 //!   pods send to or from 127.0.0.0/8, before connections are tracked (CVE-2020-8558).
+//! * The host forwards, so a machine on its network could send to pods' addresses: `forward` lets only
+//!   what came by a host port, and answers, through to them. The host itself reaches them all.
 
 use std::fmt::Write;
 
@@ -23,7 +25,7 @@ use super::super::program::{Program, ProgramError};
 use super::super::state::State;
 
 /// How many rules [`whole`] makes: what a look at the kernel must find.
-const RULES: usize = 9;
+const RULES: usize = 10;
 
 /// Whether the table is there with all its rules. Asks the kernel, runs nothing.
 ///
@@ -93,6 +95,10 @@ table ip {tag} {{
 		type filter hook prerouting priority -300; policy accept;
 		iifname "{bridges}*" ip daddr 127.0.0.0/8 drop
 		iifname "{bridges}*" ip saddr 127.0.0.0/8 drop
+	}}
+	chain forward {{
+		type filter hook forward priority 0; policy accept;
+		iifname != "{bridges}*" oifname "{bridges}*" ct state {{ new, invalid }} ct status & dnat == 0 drop
 	}}
 	chain host_ports {{
 		dnat ip to ip daddr . meta l4proto . th dport map @by_address
