@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Read as _, Seek as _, Write};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde_json::json;
 use tar::{EntryType, Header};
@@ -152,6 +154,56 @@ impl<W: Write> Write for Sink<W> {
     }
 }
 
+/// Something in the tree, held: whoever can change the tree meanwhile cannot put something else of the
+/// host's in its place.
+struct Found {
+    /// As the user knows it.
+    path: PathBuf,
+    /// `O_PATH`.
+    file: File,
+    metadata: Metadata,
+}
+
+impl Found {
+    /// The directory that the user named, through links if they wish.
+    fn open(path: &Path) -> Result<Found, BuildError> {
+        let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        Found::of(path.to_owned(), opened)
+    }
+
+    /// What `name` is in this directory; a link is the link.
+    fn beneath(&self, name: &Path) -> Result<Found, BuildError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let opened = rustix::fs::openat2(&self.file, name, flags, Mode::empty(), how);
+        Found::of(self.path.join(name), opened)
+    }
+
+    fn of(path: PathBuf, opened: Result<OwnedFd, Errno>) -> Result<Found, BuildError> {
+        let found = opened.map_err(io::Error::from).and_then(|fd| {
+            let file = File::from(fd);
+            Ok((file.metadata()?, file))
+        });
+        let (metadata, file) = found.map_err(|e| read_error(&path, e))?;
+        Ok(Found { path, file, metadata })
+    }
+
+    /// A path that leads to it and nothing else, for a file or directory.
+    fn itself(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+
+    /// The names in this directory, behind `name`, the first one last.
+    fn listed(&self, name: &Path) -> Result<Vec<PathBuf>, BuildError> {
+        let failed = |e| read_error(&self.path, e);
+        let entries = fs::read_dir(self.itself()).map_err(failed)?;
+        let names = entries.map(|entry| entry.map(|e| name.join(e.file_name())));
+        let mut names = names.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        names.sort_by(|a, b| b.as_os_str().as_bytes().cmp(a.as_os_str().as_bytes()));
+        Ok(names)
+    }
+}
+
 struct Writer<'a, W: Write> {
     sink: Sink<W>,
     /// The file system that the directory is on.
@@ -165,31 +217,31 @@ struct Writer<'a, W: Write> {
 impl<W: Write> Writer<'_, W> {
     /// `dir` and all that is in it, each directory before its files, in the order of the names.
     fn tree(&mut self, dir: &Path) -> Result<(), BuildError> {
-        let metadata = fs::metadata(dir).map_err(|e| read_error(dir, e))?;
-        if !metadata.is_dir() {
+        let top = Found::open(dir)?;
+        if !top.metadata.is_dir() {
             return Err(BuildError::NoDirectory { path: dir.to_owned() });
         }
-        self.device = metadata.dev();
-        self.entry(dir, Path::new(""), &metadata)?;
+        self.device = top.metadata.dev();
+        self.entry(&top, Path::new(""))?;
         // Names in the tree that are still to be written, the next one last.
-        let mut rest = listed(dir, Path::new(""))?;
+        let mut rest = top.listed(Path::new(""))?;
         while let Some(name) = rest.pop() {
-            let path = dir.join(&name);
-            let metadata = fs::symlink_metadata(&path).map_err(|e| read_error(&path, e))?;
+            let found = top.beneath(&name)?;
             if name.file_name().is_some_and(|n| n.as_bytes().starts_with(b".wh.")) {
-                return Err(BuildError::Whiteout { path });
+                return Err(BuildError::Whiteout { path: found.path });
             }
-            self.entry(&path, &name, &metadata)?;
-            if metadata.dev() != self.device {
+            self.entry(&found, &name)?;
+            if found.metadata.dev() != self.device {
                 self.left_out.mounts.push(name);
-            } else if metadata.is_dir() {
-                rest.extend(listed(dir, &name)?);
+            } else if found.metadata.is_dir() {
+                rest.extend(found.listed(&name)?);
             }
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> Result<(), BuildError> {
+    fn entry(&mut self, found: &Found, name: &Path) -> Result<(), BuildError> {
+        let Found { path, metadata, .. } = found;
         let kind = metadata.file_type();
         let mut header = Header::new_ustar();
         let mut records = Vec::new();
@@ -200,8 +252,9 @@ impl<W: Write> Writer<'_, W> {
                 if written.is_empty() { b"./".to_vec() } else { [&written, &b"/"[..]].concat() };
         } else if kind.is_symlink() {
             header.set_entry_type(EntryType::Symlink);
-            let target = fs::read_link(path).map_err(|e| read_error(path, e))?;
-            put_link(&mut header, &mut records, target.as_os_str().as_bytes());
+            let target = rustix::fs::readlinkat(&found.file, "", Vec::new());
+            let target = target.map_err(|e| read_error(path, e.into()))?;
+            put_link(&mut header, &mut records, target.as_bytes());
         } else if kind.is_fifo() {
             header.set_entry_type(EntryType::Fifo);
         } else if !kind.is_file() {
@@ -224,15 +277,13 @@ impl<W: Write> Writer<'_, W> {
         put_name(&mut header, &mut records, &written);
         if !kind.is_file() {
             if kind.is_dir() {
-                attributes(path, &mut records)?;
+                attributes(found, &mut records)?;
             }
             return self.put(header, records, metadata, 0);
         }
         header.set_entry_type(EntryType::Regular);
-        attributes(path, &mut records)?;
-        let flags = rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits();
-        let opened = File::options().read(true).custom_flags(flags.cast_signed()).open(path);
-        let file = opened.map_err(|e| read_error(path, e))?;
+        attributes(found, &mut records)?;
+        let file = File::open(found.itself()).map_err(|e| read_error(path, e))?;
         let size = file.metadata().map_err(|e| read_error(path, e))?.len();
         self.put(header, records, metadata, size)?;
         self.content(path, file, size)
@@ -312,17 +363,6 @@ impl<W: Write> Writer<'_, W> {
     }
 }
 
-/// The names in a directory of the tree, the first one last.
-fn listed(dir: &Path, name: &Path) -> Result<Vec<PathBuf>, BuildError> {
-    let path = dir.join(name);
-    let failed = |e| read_error(&path, e);
-    let entries = fs::read_dir(&path).map_err(failed)?;
-    let names = entries.map(|entry| entry.map(|e| name.join(e.file_name())));
-    let mut names = names.collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    names.sort_by(|a, b| b.as_os_str().as_bytes().cmp(a.as_os_str().as_bytes()));
-    Ok(names)
-}
-
 /// A record of an extended header.
 type Pax = (String, Vec<u8>);
 
@@ -369,10 +409,11 @@ fn time(seconds: i64, nanoseconds: i64) -> Vec<u8> {
 }
 
 /// Extended attributes that a layer may have; see `unpack`.
-fn attributes(path: &Path, records: &mut Vec<Pax>) -> Result<(), BuildError> {
-    let failed = |e: Errno| read_error(path, e.into());
+fn attributes(found: &Found, records: &mut Vec<Pax>) -> Result<(), BuildError> {
+    let failed = |e: Errno| read_error(&found.path, e.into());
+    let itself = found.itself();
     let mut names = vec![0; 64 << 10];
-    let count = match rustix::fs::llistxattr(path, &mut names[..]) {
+    let count = match rustix::fs::listxattr(&itself, &mut names[..]) {
         Ok(count) => count,
         Err(Errno::OPNOTSUPP) => return Ok(()),
         Err(error) => return Err(failed(error)),
@@ -386,7 +427,7 @@ fn attributes(path: &Path, records: &mut Vec<Pax>) -> Result<(), BuildError> {
             continue;
         }
         let mut value = vec![0; 64 << 10];
-        match rustix::fs::lgetxattr(path, text, &mut value[..]) {
+        match rustix::fs::getxattr(&itself, text, &mut value[..]) {
             Ok(count) => value.truncate(count),
             Err(Errno::NODATA) => continue,
             Err(error) => return Err(failed(error)),

@@ -159,3 +159,42 @@ fn a_layout_in_a_directory_reads_nothing_outside_of_it() {
     assert!(Command::new("mkfifo").arg(at.join("index.json")).status().unwrap().success());
     archive::load_directory(&store, &at, &mut |_| {}).unwrap_err();
 }
+
+/// Whoever can write into the tree must not get the host's files into the image.
+#[test]
+fn what_is_swapped_for_a_link_meanwhile_is_not_followed() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (tmp, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(dir.path()).unwrap();
+    let (tree, outside) = (tmp.path().join("tree"), tmp.path().join("outside"));
+    for dir in [&tree.join("a/b"), &outside.join("b")] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::write(tree.join("a/b/file"), "inside").unwrap();
+    fs::write(outside.join("b/file"), "of the host").unwrap();
+    let link = tmp.path().join("link");
+    symlink(&outside, &link).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                renameat_with(CWD, tree.join("a"), CWD, &link, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        for _ in 0..300 {
+            // It may fail, since things vanish.
+            let Ok((image, _)) = build(&store, &tree, &reference("a"), &ImageConfig::default())
+            else {
+                continue;
+            };
+            let a = image.layers[0].join("a");
+            let file = fs::read_to_string(a.join("b/file")).unwrap_or_default();
+            if !a.is_symlink() && file == "of the host" {
+                done.store(true, Ordering::Relaxed);
+                panic!("the host's file is in the image");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
