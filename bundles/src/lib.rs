@@ -22,6 +22,7 @@ mod references;
 pub mod resources;
 mod schema;
 pub mod security;
+pub mod standalone;
 mod supported;
 pub mod sysctl;
 pub mod tree;

@@ -19,6 +19,7 @@ pub mod sandbox;
 pub mod seal;
 pub mod seccomp;
 pub mod signal;
+pub mod standalone;
 pub mod state_dir;
 pub mod sub_path;
 pub mod sys;

@@ -179,6 +179,22 @@ impl Root {
             .map_err(|e| RootfsError::Prepare { path: path.into(), source: e.into() })
     }
 
+    /// Opens it, and sees to it that what a runtime and the bind mounts write through is the image's
+    /// own.
+    ///
+    /// # Errors
+    /// [`RootfsError`].
+    pub fn prepared(path: &Path) -> Result<Root> {
+        let root = Root::open(path)?;
+        for path in ["dev", "proc", "sys"] {
+            root.require_directory(path)?;
+        }
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            root.require_file_in_etc(name)?;
+        }
+        Ok(root)
+    }
+
     /// Sees to it that a top-level path is a directory of the image's own, and not a link that
     /// would lead whoever writes through it to the host. A missing one is made.
     ///

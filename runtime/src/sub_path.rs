@@ -73,6 +73,14 @@ pub fn bind(part: &SubPath) -> Result<(), SubPathError> {
         .map_err(|e| failed(e.into()))
 }
 
+/// Sees to it that a part of a volume is there, for who mounts it by its path.
+///
+/// # Errors
+/// [`SubPathError::Open`].
+pub fn make_missing(part: &SubPath) -> Result<(), SubPathError> {
+    open(part).map(drop)
+}
+
 const FLAGS: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 fn beneath(dir: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {

@@ -69,6 +69,16 @@ pub fn make_shm(dir: &PodDir) -> Result<(), VolumeError> {
     })
 }
 
+/// Makes a directory in place of `/dev/shm` of the pod, for those who mount nothing.
+///
+/// # Errors
+/// [`VolumeError::Make`].
+pub fn make_shm_directory(dir: &PodDir) -> Result<(), VolumeError> {
+    let target = dir.shm();
+    make_dir(&target, 0o755).map_err(|e| making(&target)(io::Error::other(e)))?;
+    fs::set_permissions(&target, Permissions::from_mode(0o1777)).map_err(making(&target))
+}
+
 /// Makes one emptyDir: mode 0777 whatever the umask; `medium: Memory` is a tmpfs in the pod's mount
 /// namespace, limited to `sizeLimit` or the pod's memory limit, and not swapped where the kernel can
 /// promise that (Linux ≥ 6.4).

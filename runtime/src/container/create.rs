@@ -147,7 +147,7 @@ fn create(order: &CreateOrder<'_>, started_end: OwnedFd) -> Result<i32, Failure>
     let rootfs = order.dir.rootfs(name, order.inc);
     rootfs::mount_overlay(&order.image.layers, &order.dir.scratch(name, order.inc), &rootfs)
         .map_err(|e| create_error("")(&e))?;
-    let root = prepare_root(&rootfs).map_err(|e| create_error("")(&e))?;
+    let root = Root::prepared(&rootfs).map_err(|e| create_error("")(&e))?;
     let made = container_spec(order, &rootfs, &root)?;
     make_missing_host_paths(order)?;
     for part in &made.sub_paths {
@@ -170,18 +170,6 @@ fn make_missing_host_paths(order: &CreateOrder<'_>) -> Result<(), Failure> {
         volume::make_missing_host_path(path).map_err(|e| create_error("")(&e))?;
     }
     Ok(())
-}
-
-/// What libcontainer and the bind mounts write through must be the image's own.
-fn prepare_root(rootfs: &Path) -> Result<Root, rootfs::RootfsError> {
-    let root = Root::open(rootfs)?;
-    for path in ["dev", "proc", "sys"] {
-        root.require_directory(path)?;
-    }
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        root.require_file_in_etc(name)?;
-    }
-    Ok(root)
 }
 
 fn container_spec(

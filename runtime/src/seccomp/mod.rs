@@ -9,6 +9,7 @@
 //! A profile of the user's is compiled the same way ([`profile`]). Nothing loads itself: [`load`] is called by the
 //! container's process right before its program.
 
+pub mod oci;
 pub mod profile;
 mod program;
 mod table;

@@ -11,15 +11,23 @@ pub(super) type Call = (&'static str, c_long);
 
 /// The number of a call by its name, if the target has it.
 pub(super) fn number(name: &str) -> Option<u32> {
+    let (_, number) = all().find(|(known, _)| *known == name)?;
+    u32::try_from(*number).ok()
+}
+
+/// The name of a call of the profile.
+pub(super) fn name(number: u32) -> Option<&'static str> {
+    all().find(|(_, known)| *known == c_long::from(number)).map(|(name, _)| *name)
+}
+
+fn all() -> impl Iterator<Item = &'static Call> {
     const ELSEWHERE: &[Call] = &[
         ("clone", libc::SYS_clone),
         ("clone3", libc::SYS_clone3),
         ("personality", libc::SYS_personality),
         ("socket", libc::SYS_socket),
     ];
-    let lists = [ALLOWED, ALLOWED_NEW, ALLOWED_HERE, BLOCKED, BLOCKED_HERE, ELSEWHERE];
-    let (_, number) = lists.into_iter().flatten().find(|(known, _)| *known == name)?;
-    u32::try_from(*number).ok()
+    [ALLOWED, ALLOWED_NEW, ALLOWED_HERE, BLOCKED, BLOCKED_HERE, ELSEWHERE].into_iter().flatten()
 }
 
 /// Allowed whatever the arguments and capabilities are, on every target.

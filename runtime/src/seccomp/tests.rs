@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::program::{
-    ALLOW, ARCHITECTURE, ENOSYS, EPERM, FIRST_ARGUMENT, IF_ANY_BIT, IF_AT_LEAST, IF_EQUAL,
-    Instruction, JUMP, LOAD, NATIVE, NUMBER, RETURN, X32,
+    ALLOW, AND, ARCHITECTURE, ENOSYS, EPERM, FIRST_ARGUMENT, IF_ANY_BIT, IF_AT_LEAST, IF_EQUAL,
+    IF_GREATER, Instruction, JUMP, LOAD, NATIVE, NUMBER, RETURN, X32,
 };
 use super::*;
 
@@ -27,10 +27,14 @@ fn evaluate(program: &[Instruction], data: &Data) -> u32 {
                     NUMBER => data.number,
                     ARCHITECTURE => data.architecture,
                     FIRST_ARGUMENT => data.argument,
+                    // Its upper half.
+                    place if place == program::argument(0).0 => 0,
                     other => panic!("loads from {other}"),
                 }
             }
             JUMP => at += i.k as usize,
+            AND => a &= i.k,
+            IF_GREATER => jump(a > i.k),
             IF_EQUAL => jump(a == i.k),
             IF_AT_LEAST => jump(a >= i.k),
             IF_ANY_BIT => jump(a & i.k != 0),
@@ -121,5 +125,29 @@ fn a_profile_knows_the_calls_that_programs_need_and_not_those_that_escape() {
         [libc::SYS_mount, libc::SYS_unshare, libc::SYS_setns, libc::SYS_bpf, libc::SYS_keyctl]
     {
         assert_eq!(of(&filter, call, 0), EPERM, "{call}");
+    }
+}
+
+/// Read back as a profile of the user's, it decides as the one that we load.
+#[test]
+fn the_profile_for_other_runtimes_decides_as_ours() {
+    let temp = tempfile::tempdir().unwrap();
+    for capabilities in [CapSet::DEFAULT, CapSet::EMPTY, CapSet::ALL, CapSet::SYS_ADMIN] {
+        let described = serde_json::to_vec(&oci::described(capabilities).unwrap()).unwrap();
+        let path = temp.path().join("profile.json");
+        std::fs::write(&path, described).unwrap();
+        let theirs = profile::load(&path).unwrap();
+        let ours = runtime_default(capabilities);
+        for number in 0..700 {
+            // Values around each one that a rule speaks of, and each flag of clone alone.
+            let flags = (0..32).map(|bit| 1 << bit);
+            let arguments = (0..64).chain(flags).chain([0x2_0008, 0x2_0009, u32::MAX, 0x7e02_0011]);
+            for argument in arguments {
+                let verdict = of(&ours, number, argument);
+                let known = number == libc::SYS_personality && verdict == EPERM;
+                let verdict = if known { ENOSYS } else { verdict };
+                assert_eq!(of(&theirs, number, argument), verdict, "{number} {argument:#x}");
+            }
+        }
     }
 }

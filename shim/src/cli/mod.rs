@@ -10,6 +10,7 @@ use clap_complete::ArgValueCompleter;
 use crate::pod::file::PullOverride;
 
 mod attach;
+mod bundle;
 mod check;
 mod choose;
 mod client;
@@ -114,6 +115,8 @@ enum Command {
     Run(RunArgs),
     /// Say all that is wrong with manifests; runs nothing and needs no root
     Check(CheckArgs),
+    /// Write containers as OCI bundles that stand alone, for runc, crun or youki
+    Bundle(bundle::BundleArgs),
     /// Show pods, jobs or deployments
     Get(GetArgs),
     /// Print the output of a pod's container
@@ -515,6 +518,13 @@ pub struct PullArgs {
     insecure: bool,
 }
 
+impl PullArgs {
+    /// What `podshim pull IMAGE` is given.
+    fn of(image: &str) -> PullArgs {
+        PullArgs { image: image.to_owned(), quiet: false, plain_http: false, insecure: false }
+    }
+}
+
 /// `podshim shim`.
 #[derive(Debug, Args)]
 pub struct ShimArgs {
@@ -539,7 +549,7 @@ pub fn main() -> i32 {
         }
     };
     let code_of_failure = match cli.command {
-        Command::Run(_) | Command::Check(_) => CANNOT,
+        Command::Run(_) | Command::Check(_) | Command::Bundle(_) => CANNOT,
         _ => FAILED,
     };
     match dispatch(cli) {
@@ -570,6 +580,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
             crate::run::run(layout, &args)
         }
         Command::Check(args) => check::check(&args.files, args.strict),
+        Command::Bundle(args) => {
+            need_root("bundle")?;
+            bundle::bundle(&layout, &args)
+        }
         Command::Get(args) => get::get(&layout, &args),
         Command::Logs(args) => logs::logs(&layout, &args),
         Command::Delete(args) => delete::delete(&layout, &args),

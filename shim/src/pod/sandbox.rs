@@ -8,7 +8,8 @@ use anyhow::Context;
 use bundles::capability::CapSet;
 use bundles::downward::Downward;
 use bundles::host::Host;
-use bundles::layout::Layout;
+use bundles::layout::{Layout, PodDir};
+use bundles::objects::Objects;
 use bundles::payload::{self, Payload, SetUpFailed};
 use bundles::security::{self, Seccomp};
 use bundles::{resources, sysctl, volume};
@@ -112,6 +113,44 @@ pub fn filters(spec: &PodSpec, host: &Host, layout: &Layout) -> Vec<ContainerFil
     filters
 }
 
+/// The pod's volumes of files, with what is in them.
+pub fn payloads(
+    pod: &Pod,
+    objects: &Objects,
+    host: &Host,
+    pod_ips: &[String],
+) -> Result<Vec<Payload>, SetUpFailed> {
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let downward = Downward { pod, spec, host, pod_ips };
+    payload::payloads(&downward, objects, volume::fs_group(spec))
+}
+
+/// Writes the files that all containers of a pod share; says what its resolver does not get.
+pub fn write_shared_files(
+    dir: &PodDir,
+    pod: &Pod,
+    host: &Host,
+    pod_ips: &[String],
+) -> anyhow::Result<Vec<String>> {
+    let host_text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let spec = pod.spec.clone().unwrap_or_default();
+    let names = volume::names(pod, host)?;
+    let resolver = volume::host_resolver(
+        &spec,
+        &host_text("/etc/resolv.conf"),
+        fs::read_to_string(SYSTEMD_RESOLVED).ok().as_deref(),
+    );
+    let hosts = volume::hosts_file(&spec, &names, pod_ips, &host_text("/etc/hosts"))?;
+    let made = volume::resolv_conf(&spec, &resolver.text)?;
+    for (name, text) in
+        [("hosts", hosts), ("resolv.conf", made.text), ("hostname", names.hostname_file())]
+    {
+        runtime::volume::write_shared_file(dir, name, &text)?;
+    }
+    Ok(resolver.warnings.into_iter().chain(made.warnings).collect())
+}
+
 impl Machine {
     /// A container's compiled filter; `None` if it is unconfined. A profile in a file is read once,
     /// so that all that runs in the pod's life has the same one.
@@ -156,7 +195,8 @@ impl Machine {
     fn try_make_sandbox(&mut self) -> anyhow::Result<()> {
         let spec = self.file.pod.spec.clone().unwrap_or_default();
         // What can be missing is asked for first: until it is there, nothing is made.
-        let payloads = self.payloads(&spec)?;
+        let pod_ips = self.pod_ips();
+        let payloads = payloads(&self.file.pod, &self.file.objects, &self.host, &pod_ips)?;
         for host_path in volume::host_paths(&spec) {
             runtime::volume::check_host_path(&host_path)?;
         }
@@ -175,30 +215,9 @@ impl Machine {
         self.open_pump()
     }
 
-    fn payloads(&self, spec: &PodSpec) -> Result<Vec<Payload>, SetUpFailed> {
-        let (pod, host, pod_ips) = (&self.file.pod, &self.host, self.pod_ips());
-        let downward = Downward { pod, spec, host, pod_ips: &pod_ips };
-        payload::payloads(&downward, &self.file.objects, volume::fs_group(spec))
-    }
-
     fn write_shared_files(&mut self) -> anyhow::Result<()> {
-        let host_text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let pod = &self.file.pod;
-        let spec = pod.spec.clone().unwrap_or_default();
-        let names = volume::names(pod, &self.host)?;
-        let resolver = volume::host_resolver(
-            &spec,
-            &host_text("/etc/resolv.conf"),
-            fs::read_to_string(SYSTEMD_RESOLVED).ok().as_deref(),
-        );
-        let hosts = volume::hosts_file(&spec, &names, &self.pod_ips(), &host_text("/etc/hosts"))?;
-        let made = volume::resolv_conf(&spec, &resolver.text)?;
-        for (name, text) in
-            [("hosts", hosts), ("resolv.conf", made.text), ("hostname", names.hostname_file())]
-        {
-            runtime::volume::write_shared_file(&self.dir, name, &text)?;
-        }
-        for message in resolver.warnings.into_iter().chain(made.warnings) {
+        let warnings = write_shared_files(&self.dir, &self.file.pod, &self.host, &self.pod_ips())?;
+        for message in warnings {
             let reason = "DNSConfigForming".to_owned();
             let event = plan::Event { warning: true, reason, message, container: None };
             self.tell_event(runtime::clock::now(), &event);

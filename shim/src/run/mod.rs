@@ -34,6 +34,7 @@ mod workload;
 use pods::{Message, Pods};
 use print::Printer;
 use spawn::Spawner;
+pub use spawn::new_uid;
 use workload::Controller;
 
 /// Runs the manifests to their end; returns the exit code.
@@ -205,7 +206,7 @@ impl Session {
         if meta.name.as_deref().is_none_or(str::is_empty) {
             meta.name = Some(generated(meta.generate_name.as_deref())?);
         }
-        meta.uid = Some(spawn::new_uid()?);
+        meta.uid = Some(new_uid()?);
         Ok(())
     }
 
@@ -393,7 +394,8 @@ impl Session {
 }
 
 /// Gives a pod its name, if it has only the beginning of one.
-fn named(mut pod: Pod) -> anyhow::Result<Pod> {
+/// A pod with the name that it has or is to be given.
+pub fn named(mut pod: Pod) -> anyhow::Result<Pod> {
     if pod.metadata.name.as_deref().is_none_or(str::is_empty) {
         pod.metadata.name = Some(generated(pod.metadata.generate_name.as_deref())?);
     }
