@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use integration::{Instance, run};
+use integration::{Instance, run, until};
 use nix::sys::signal::Signal;
 
 const POD: &str = "apiVersion: v1
@@ -62,4 +62,8 @@ fn pods_are_where_their_limits_last_whatever_systemd_does() {
     assert_eq!(running.wait().0, 130);
     podshim.nothing_is_left();
     assert!(!Path::new(&format!("/sys/fs/cgroup{main}")).exists());
+    assert_eq!(podshim.podshim(&["prune", "--all"]).code, 0);
+    until("the slices of pods are gone", || {
+        if Path::new("/sys/fs/cgroup/podshim.slice").exists() { Err(String::new()) } else { Ok(()) }
+    });
 }

@@ -411,6 +411,18 @@ impl Cgroups {
         }
     }
 
+    /// Has systemd remove the slices of pods, unless a pod is in them.
+    ///
+    /// # Errors
+    ///
+    /// [`scope::ScopeError`].
+    pub fn leave_slices(&self) -> std::result::Result<(), scope::ScopeError> {
+        match &self.kind {
+            Kind::V2(unified) if scope::is_systemd() => scope::leave(&unified.root),
+            _ => Ok(()),
+        }
+    }
+
     /// The pods that have a cgroup below `base` (usually [`BASE`]), half-removed ones included.
     ///
     /// # Errors

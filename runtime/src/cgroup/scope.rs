@@ -21,6 +21,8 @@ const SOCKET: &str = "/run/systemd/private";
 const BOOTED: &str = "/run/systemd/system";
 /// The slice of all pods.
 pub const SLICE: &str = "podshim-pods.slice";
+/// That and what it is in.
+const PARENTS: [&str; 2] = ["podshim.slice", SLICE];
 /// Where that slice is in the tree.
 pub(super) const SLICE_PATH: &str = "podshim.slice/podshim-pods.slice";
 /// The cgroup of the shim in its pod's scope: nobody may be in one whose children have controllers.
@@ -36,10 +38,10 @@ const MESSAGE_MAX: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum ScopeError {
     /// systemd cannot be spoken to.
-    #[error("cannot ask systemd for a scope through {SOCKET}")]
+    #[error("cannot speak to systemd through {SOCKET}")]
     Talk(#[source] io::Error),
     /// systemd refused.
-    #[error("systemd made no scope: {0}")]
+    #[error("systemd refuses: {0}")]
     Refused(String),
     /// It said yes, and this process is somewhere else all the same.
     #[error("systemd made a scope and this process is not in it but in {0:?}")]
@@ -74,8 +76,17 @@ pub fn name(uid: &str) -> String {
 /// [`ScopeError`].
 pub fn enter(unified: &Path, uid: &str, description: &str) -> Result<String, ScopeError> {
     let scope = name(uid);
-    let message = start_transient_unit(&scope, description, std::process::id());
-    ask(&message).map_err(ScopeError::Talk)?.map_err(ScopeError::Refused)?;
+    let start = |with_slices| {
+        let message = start_transient_unit(&scope, description, std::process::id(), with_slices);
+        ask(&message).map_err(ScopeError::Talk)
+    };
+    // Units that are there cannot be described anew: somebody else may have been faster.
+    let first = !unified.join(SLICE_PATH).exists();
+    let answer = match start(first)? {
+        Err(_) if first => start(false)?,
+        answer => answer,
+    };
+    answer.map_err(ScopeError::Refused)?;
     let deadline = Instant::now() + PATIENCE;
     let cgroup = loop {
         let text = fs::read_to_string("/proc/self/cgroup").map_err(ScopeError::Talk)?;
@@ -100,8 +111,10 @@ fn ask(message: &[u8]) -> io::Result<Result<(), String>> {
     let mut stream = UnixStream::connect(SOCKET)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    // A NUL byte, then "I am who the kernel says": user 0 in hexadecimal digits.
-    stream.write_all(b"\0AUTH EXTERNAL 30\r\n")?;
+    // A NUL byte, then "I am who the kernel says": user 0 in hexadecimal digits. The end of this talk
+    // comes with it, as sd-bus does it: a message that systemd reads together with that end, because it
+    // is short, would lie there until more comes.
+    stream.write_all(b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n")?;
     let mut answer = Vec::new();
     let mut byte = [0];
     while !answer.ends_with(b"\r\n") && answer.len() < 256 {
@@ -112,7 +125,6 @@ fn ask(message: &[u8]) -> io::Result<Result<(), String>> {
         let text = String::from_utf8_lossy(&answer).trim().to_owned();
         return Err(io::Error::other(format!("systemd does not trust us: {text}")));
     }
-    stream.write_all(b"BEGIN\r\n")?;
     stream.write_all(message)?;
     loop {
         let (kind, signature_is_string, body) = receive(&mut stream)?;
@@ -209,10 +221,14 @@ impl Wire {
 }
 
 /// The method call (org.freedesktop.systemd1(5), "StartTransientUnit").
-fn start_transient_unit(scope: &str, description: &str, pid: u32) -> Vec<u8> {
+///
+/// With `with_slices` the slices come with it, and go when the last pod has gone. (As dependencies
+/// alone they would stay for ever.)
+fn start_transient_unit(scope: &str, description: &str, pid: u32, with_slices: bool) -> Vec<u8> {
     let mut body = Wire::default();
     body.string(scope);
-    body.string("fail");
+    // In place of a job that is about to stop the slices; the scope's own name is new.
+    body.string("replace");
     body.array(8, |list| {
         list.property("Description", "s", |w| w.string(description));
         list.property("Slice", "s", |w| w.string(SLICE));
@@ -225,9 +241,43 @@ fn start_transient_unit(scope: &str, description: &str, pid: u32) -> Vec<u8> {
         // It is gone when its last process is, however that ended.
         list.property("CollectMode", "s", |w| w.string("inactive-or-failed"));
     });
-    // No auxiliary units: a(sa(sv)).
-    body.array(8, |_| {});
+    // Auxiliary units: a(sa(sv)).
+    body.array(8, |units| {
+        for slice in PARENTS.iter().filter(|_| with_slices) {
+            units.align(8);
+            units.string(slice);
+            units.array(8, |list| list.property("StopWhenUnneeded", "b", |w| w.u32(1)));
+        }
+    });
 
+    call("StartTransientUnit", "ssa(sv)a(sa(sv))", &body)
+}
+
+/// Stops the slices if no pod is in them. Mostly they have gone by themselves; not if a pod came while
+/// they were about to. A pod that is being started at this moment makes systemd refuse.
+///
+/// # Errors
+/// [`ScopeError`].
+pub fn leave(unified: &Path) -> Result<(), ScopeError> {
+    let slice = unified.join(SLICE_PATH);
+    let has_pods = fs::read_dir(&slice)
+        .is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.path().is_dir())));
+    if has_pods || !unified.join(PARENTS[0]).is_dir() {
+        return Ok(());
+    }
+    let mut body = Wire::default();
+    body.string(PARENTS[0]);
+    body.string("fail");
+    ask(&call("StopUnit", "ss", &body)).map_err(ScopeError::Talk)?.map_err(ScopeError::Refused)?;
+    let deadline = Instant::now() + PATIENCE;
+    while slice.exists() && Instant::now() < deadline {
+        sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// A call of systemd's manager.
+fn call(method: &str, signature: &str, body: &Wire) -> Vec<u8> {
     let mut message = Wire(vec![b'l', METHOD_CALL, 0, 1]);
     message.u32(u32::try_from(body.0.len()).unwrap_or(u32::MAX));
     message.u32(1);
@@ -240,9 +290,9 @@ fn start_transient_unit(scope: &str, description: &str, pid: u32) -> Vec<u8> {
         };
         field(1, "o", "/org/freedesktop/systemd1");
         field(2, "s", "org.freedesktop.systemd1.Manager");
-        field(3, "s", "StartTransientUnit");
+        field(3, "s", method);
         field(6, "s", "org.freedesktop.systemd1");
-        field(8, "g", "ssa(sv)a(sa(sv))");
+        field(8, "g", signature);
     });
     message.align(8);
     message.0.extend_from_slice(&body.0);
@@ -270,7 +320,7 @@ mod tests {
         // "ab\0" ends at 15, the signature at 18, the number begins at 20.
         expected[4] = u8::try_from(expected.len() - 8).expect("short");
         assert_eq!(wire.0, expected);
-        let message = start_transient_unit("podshim-1.scope", "a pod", 42);
+        let message = start_transient_unit("podshim-1.scope", "a pod", 42, true);
         assert_eq!(&message[..4], [b'l', 1, 0, 1]);
         let fields = u32::from_le_bytes(message[12..16].try_into().expect("four")) as usize;
         let body = u32::from_le_bytes(message[4..8].try_into().expect("four")) as usize;

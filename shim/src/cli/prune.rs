@@ -44,8 +44,10 @@ pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
     for uid in pruning.done(freed).unwrap_or_default() {
         pruning.output.line(format_args!("freed the address of pod {uid}"));
     }
-    let lock = runtime::state_dir::lock(layout)?;
-    runtime::state_dir::leave_if_last(layout, &lock)?;
+    if layout.state.exists() {
+        let lock = runtime::state_dir::lock(layout)?;
+        runtime::state_dir::leave_if_last(layout, &lock)?;
+    }
     if args.all {
         remove_all(layout, &mut pruning)?;
     }
@@ -94,12 +96,17 @@ fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
         let removed = network::of(layout, None).and_then(|network| Ok(network.remove_all()?));
         pruning.step(removed, |()| Some("removed the network of pods".into()));
     }
+    let slices = runtime::cgroup::detect().map_err(anyhow::Error::from);
+    let left = slices.and_then(|cgroups| Ok(cgroups.leave_slices()?));
+    pruning.done(left);
     let images = Store::remove(&layout.images()).map_err(anyhow::Error::from);
     pruning.step(images, |existed| existed.then(|| "removed all images".into()));
     let _ = fs::remove_file(layout.lock());
     let mut ours = vec![layout.all_kept(), layout.log_records(), layout.logs.clone()];
     ours.extend([layout.root.clone(), layout.state.clone()]);
     ours.extend(layout.network.parent().map(Path::to_owned));
+    // The default one is in a directory of ours.
+    ours.extend(layout.logs.parent().filter(|dir| dir.ends_with("podshim")).map(Path::to_owned));
     for dir in ours {
         // What is not ours keeps its directory.
         let _ = fs::remove_dir(dir);
