@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use integration::{Instance, sources};
+use integration::{Instance, sources, status_of};
 
 fn pod(spec: &str) -> String {
     format!(
@@ -95,14 +95,14 @@ fn golden(name: &str, out: &str) {
 
 const SHOW: &str = "grep -E \"^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)\" /proc/self/status";
 
-/// The probe runs first and leaves what it sees for main.
+/// The probe runs first and leaves what it sees for main, then `podshim exec`.
 fn observed(context: &str, of_pod: &str) -> String {
     pod(&format!(
         "{of_pod}  containers:
   - name: main
     image: alpine:latest
     securityContext: {{{context}}}
-    command: [sh, -c, 'while [ ! -e /v/probed ]; do sleep 0.1; done; {SHOW}; cat /proc/self/mountinfo; sed \"s/^/probe: /\" /v/probed']
+    command: [sh, -c, 'while [ ! -e /v/execed ]; do sleep 0.1; done; {SHOW}; cat /proc/self/mountinfo; sed \"s/^/probe: /\" /v/probed; sed \"s/^/exec: /\" /v/execed']
     startupProbe: {{periodSeconds: 1, exec: {{command: [sh, -c, '{SHOW} > /v/probing; mv /v/probing /v/probed']}}}}
     volumeMounts: [{{name: v, mountPath: /v}}]
   volumes: [{{name: v, emptyDir: {{}}}}]
@@ -122,9 +122,15 @@ fn the_default_the_restricted_and_the_privileged_container_are_as_they_were() {
         ),
         ("privileged.txt", "privileged: true", ""),
     ] {
-        let said = podshim.run(&observed(context, of_pod));
-        assert_eq!(said.code, 0, "{name}: {}{}", said.out, said.err);
-        golden(name, &said.out);
+        let running = podshim.start(&observed(context, of_pod));
+        podshim.until("started", |pod| status_of(pod, "main")["started"] == true);
+        let show = format!("{SHOW} > /v/execing; mv /v/execing /v/execed");
+        let said = podshim.podshim(&["exec", "p", "--", "sh", "-c", &show]);
+        assert_eq!(said.code, 0, "{name}: {}", said.err);
+        let (code, text) = running.wait();
+        assert_eq!(code, 0, "{name}: {text}");
+        let of_containers = text.lines().filter(|line| line.contains(" | "));
+        golden(name, &of_containers.map(|line| format!("{line}\n")).collect::<String>());
     }
 }
 
