@@ -96,7 +96,15 @@ impl Instance {
 
     /// Runs a command to its end.
     pub fn podshim(&self, args: &[&str]) -> Said {
-        let mut command = self.command(args);
+        self.finish(self.command(args), args)
+    }
+
+    /// The same through another program, which executes the binary with its arguments.
+    pub fn run_command(&self, through: Command, args: &[&str]) -> Said {
+        self.finish(self.command_by(through, args), args)
+    }
+
+    fn finish(&self, mut command: Command, args: &[&str]) -> Said {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = pid_of(&child);
         let (ended, end) = mpsc::channel();

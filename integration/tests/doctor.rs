@@ -2,8 +2,29 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use integration::{Instance, run};
+use std::process::Command;
+
+use integration::{Instance, pod, run};
 use serde_json::Value;
+
+#[test]
+fn a_run_that_fails_for_the_host_names_what_mends_it() {
+    let podshim = Instance::new();
+    let path = podshim.manifest(&pod("  containers: [{name: main, image: 'alpine:latest'}]\n"));
+    let without = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-sys_admin"]).arg(integration::binary());
+        podshim.run_command(command, arguments)
+    };
+    let said = without(&["run", "--pull=never", &path]);
+    assert_eq!(said.code, 125, "{}", said.err);
+    let finding = said.err.lines().find(|line| line.contains("the doctor finds: namespaces"));
+    assert!(finding.is_some_and(|line| line.contains("; mend: ")), "{}", said.err);
+    // What has another cause is not blamed on the host.
+    let said = podshim.podshim(&["run", "--pull=never", "/no/such.yaml"]);
+    assert_eq!(said.code, 125);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+}
 
 #[test]
 fn doctor_finds_what_is_in_the_way_of_pods_and_changes_nothing() {

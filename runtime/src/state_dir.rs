@@ -66,8 +66,11 @@ pub fn enter(layout: &Layout, _held: &RootLock) -> Result<(), StateDirError> {
     make_dir(&layout.state, 0o700)?;
     if !is_mounted(&layout.state)? {
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("podshim", &layout.state, "tmpfs", flags, c"mode=700")
-            .map_err(failed("mount a tmpfs on", &layout.state))?;
+        mount("podshim", &layout.state, "tmpfs", flags, c"mode=700").map_err(|e| {
+            // Empty, it is of no use to anybody.
+            let _ = fs::remove_dir(&layout.state);
+            failed("mount a tmpfs on", &layout.state)(e)
+        })?;
     }
     mount_change(&layout.state, MountPropagationFlags::PRIVATE)
         .map_err(failed("make private", &layout.state))?;

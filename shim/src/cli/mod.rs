@@ -552,13 +552,20 @@ pub fn main() -> i32 {
         Command::Run(_) | Command::Check(_) | Command::Bundle(_) => CANNOT,
         _ => FAILED,
     };
-    match dispatch(cli) {
-        Ok(code) => code,
-        Err(e) => {
-            complain(&one_line(&e));
-            code_of_failure
-        }
+    let layout_of_run = match cli.command {
+        Command::Run(_) if rustix::process::geteuid().is_root() => cli.directories.layout().ok(),
+        _ => None,
+    };
+    let code = dispatch(cli).unwrap_or_else(|e| {
+        complain(&one_line(&e));
+        code_of_failure
+    });
+    if let Some(layout) = layout_of_run
+        && code == CANNOT
+    {
+        doctor::after_a_failure(&layout);
     }
+    code
 }
 
 /// `run` must not exit with a code that a container could have had.

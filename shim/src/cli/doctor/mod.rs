@@ -4,9 +4,11 @@
 //! it, in namespaces of its own, and leaves nothing.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anstyle::{AnsiColor, Style};
 use bundles::capability::CapSet;
@@ -15,7 +17,7 @@ use bundles::volume;
 use k8s_openapi::api::core::v1::PodSpec;
 use nix::sched::{CloneFlags, unshare};
 
-use super::terminal::{Output, colour_wanted, printable};
+use super::terminal::{Output, colour_wanted, complain, printable};
 use super::{DoctorArgs, FAILED};
 use checks::{Facts, Finding, Verdict, examine};
 
@@ -34,6 +36,35 @@ pub fn doctor(layout: &Layout, args: &DoctorArgs) -> anyhow::Result<i32> {
     output.end()?;
     let worst = found.iter().map(|f| f.verdict).max();
     Ok(if worst == Some(Verdict::Bad) { FAILED } else { 0 })
+}
+
+/// What a run may have failed for besides what makes every pod impossible.
+const MAY_STOP_A_RUN: [&str; 4] = ["cgroups", "disk", "inotify", "nft"];
+
+/// Names what is wrong with this host, after a run that has failed. Another process looks, because the
+/// doctor leaves the namespaces of its own.
+pub fn after_a_failure(layout: &Layout) {
+    let asked = Command::new("/proc/self/exe")
+        .arg("doctor")
+        .arg("--output=json")
+        .args([OsStr::new("--root"), layout.root.as_os_str()])
+        .args([OsStr::new("--state"), layout.state.as_os_str()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    // It only adds to what was said: if it cannot look, nothing is lost.
+    let found: Vec<serde_json::Value> =
+        asked.ok().and_then(|said| serde_json::from_slice(&said.stdout).ok()).unwrap_or_default();
+    for finding in &found {
+        let text = |key: &str| finding[key].as_str().unwrap_or_default();
+        let is_named = text("verdict") == "bad"
+            || (text("verdict") == "warning" && MAY_STOP_A_RUN.contains(&text("subject")));
+        if is_named {
+            let (subject, found) = (text("subject"), text("found"));
+            let said = format!("the doctor finds: {subject} {found}; so {}", text("effect"));
+            complain(&format!("{said}; mend: {}", text("remedy")));
+        }
+    }
 }
 
 fn print(output: &mut Output, finding: &Finding, colour: bool) {
