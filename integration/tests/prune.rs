@@ -100,6 +100,12 @@ fn what_is_not_this_roots_stays() {
     assert_eq!(names(&podshim.root().join("pods")), ["mine"]);
     assert_eq!(names(&podshim.root().join("images")), ["mine"]);
     fs::remove_dir(podshim.root().join("pods/mine")).unwrap();
+
+    // Where there is nothing, nothing is made.
+    let nowhere = podshim.root().with_file_name("nowhere");
+    let said = podshim.podshim(&["prune", "--root", nowhere.to_str().unwrap()]);
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
+    assert!(!nowhere.exists());
 }
 
 /// What cannot be removed is told, and the rest is removed.

@@ -169,6 +169,8 @@ def podshim_network(host, count=True):
         at = {r["fact"]["fact"]: r["mono"] for r in reversed(run.journal())}
     if count:
         put("podshim", "chain of 0, with a network", ms(main, at["accepted"]))
+        put("podshim phases", "chain of 0, with a network: accepted -> sandboxReady",
+            ms(at["sandboxReady"], at["accepted"]))
 
 
 def podshim_restart(standby):
@@ -178,6 +180,19 @@ def podshim_restart(standby):
         seen = stamps(run.process.stdout, [("RUN", "s0", 2)])
     put("podshim", "first restart" + (", standby" if standby else ""),
         ms(seen["RUN", "s0"][1], seen["EXIT", "s0"][0]))
+
+
+def execs(number):
+    """A program in a running container, by podshim and by nsenter(1), in turns."""
+    with Run(pod("bench", [], container("main", "hold", "main"), "Never")) as run:
+        stamps(run.process.stdout, [("RUN", "main", 1)])
+        pid = next(r["fact"]["pid"] for r in run.journal() if r["fact"]["fact"] == "created")
+        ways = [("podshim", [PODSHIM, "exec", *DIRS, "bench", "--"]),
+                ("nsenter", ["nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p"])]
+        for subject, way in ways if number % 2 else reversed(ways):
+            began = now()
+            subprocess.run([*way, "/bin/stamp", "exit"], stdout=subprocess.DEVNULL, check=True)
+            put(subject, "exec, whole command", ms(now(), began))
 
 
 def idle_shim():
@@ -384,14 +399,19 @@ def main():
             loads.append(os.getloadavg()[0])
             for n in CHAINS:
                 floor_chain(n)
+                # Next to each other, because what ran before leaves its mark; and in turns.
+                if n == 0 and number % 2:
+                    podshim_network(host)
                 podshim_chain(n)
+                if n == 0 and number % 2 == 0:
+                    podshim_network(host)
                 if peers.has["podman"]:
                     error = peers.play(n)
                     assert not error, error
-            podshim_network(host)
             floor_restart()
             podshim_restart(standby=False)
             podshim_restart(standby=True)
+            execs(number)
             if peers.has["podman"]:
                 peers.restart()
             for name in ("crun", "runc"):
