@@ -57,7 +57,8 @@ impl Spawner {
         network: Option<PodNetwork>,
         timeline: bool,
     ) -> anyhow::Result<Spawner> {
-        let binary = runtime::seal::own_binary()
+        make_dir(&layout.root, 0o700)?;
+        let binary = runtime::seal::own_binary(&layout.root)
             .context("cannot make a sealed copy of podshim (is vm.memfd_noexec 2?)")?;
         Ok(Spawner { layout, pull, owner: Owner::this()?, objects, network, timeline, binary })
     }

@@ -97,7 +97,7 @@ fn facts(layout: &Layout) -> Facts {
         cgroups,
         overlay: namespaces.clone().and_then(|()| try_overlay(&layout.root)),
         namespaces,
-        sealed_copy: runtime::seal::own_binary().map(drop).map_err(|e| e.to_string()),
+        sealed_copy: runtime::seal::own_binary(&layout.root).map(drop).map_err(|e| e.to_string()),
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
         capabilities: host.as_ref().map_or(CapSet::EMPTY, |host| host.capabilities),
         nft,
