@@ -366,14 +366,7 @@ fn oci_process(process: &FinalProcess) -> Result<Process, ConfigError> {
         .set_umask(Some(process.umask));
     // Installing a filter without no_new_privs takes SYS_ADMIN, and SETPCAP is what drops the two
     // again; whoever executes the program does both.
-    let held = (process.capabilities | CapSet::SYS_ADMIN | CapSet::SETPCAP).to_oci();
-    let mut capabilities = LinuxCapabilities::default();
-    capabilities
-        .set_bounding(Some(held.clone()))
-        .set_permitted(Some(held.clone()))
-        .set_effective(Some(held))
-        .set_inheritable(Some(CapSet::EMPTY.to_oci()))
-        .set_ambient(Some(CapSet::EMPTY.to_oci()));
+    let held = process.capabilities | CapSet::SYS_ADMIN | CapSet::SETPCAP;
     let rlimits: Result<Vec<_>, _> = process.rlimits.iter().map(|limit| limit.to_oci()).collect();
     let mut oci = Process::default();
     oci.set_terminal(Some(process.terminal))
@@ -381,12 +374,25 @@ fn oci_process(process: &FinalProcess) -> Result<Process, ConfigError> {
         .set_args(Some(process.argv.clone()))
         .set_env(Some(process.env.clone()))
         .set_cwd(PathBuf::from(&process.cwd))
-        .set_capabilities(Some(capabilities))
+        .set_capabilities(Some(capabilities(held)))
         .set_rlimits(Some(rlimits?))
         // Absent is not the same as false for every reader.
         .set_no_new_privileges(process.no_new_privs.then_some(true))
         .set_oom_score_adj(Some(process.oom_score_adj));
     Ok(oci)
+}
+
+/// The sets of a process that has these, and gives none to what it executes.
+pub(crate) fn capabilities(held: CapSet) -> LinuxCapabilities {
+    let held = held.to_oci();
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(Some(held.clone()))
+        .set_permitted(Some(held.clone()))
+        .set_effective(Some(held))
+        .set_inheritable(Some(CapSet::EMPTY.to_oci()))
+        .set_ambient(Some(CapSet::EMPTY.to_oci()));
+    capabilities
 }
 
 impl Rlimit {

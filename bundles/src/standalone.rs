@@ -11,12 +11,11 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::Container;
 pub use oci_spec::runtime::LinuxSeccomp;
 use oci_spec::runtime::{
-    LinuxCapabilities, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace,
-    LinuxNamespaceType, LinuxPids, LinuxResources, Spec,
+    LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids,
+    LinuxResources, Spec,
 };
 
-use crate::capability::CapSet;
-use crate::oci::{ConfigError, ContainerSpec, FinalProcess};
+use crate::oci::{self, ConfigError, ContainerSpec};
 use crate::resources::{self, CgroupValues};
 use crate::security;
 use crate::sysctl::Sysctl;
@@ -48,7 +47,8 @@ pub fn spec(made: ContainerSpec, alone: &Alone<'_>) -> Result<Spec, ConfigError>
         root.set_path(alone.rootfs.into());
     }
     if let Some(described) = spec.process_mut() {
-        described.set_capabilities(Some(capabilities(&process)));
+        // No more than it ends up with: who installs the filter has what that takes.
+        described.set_capabilities(Some(oci::capabilities(process.capabilities)));
     }
     for mount in spec.mounts_mut().iter_mut().flatten() {
         // Nobody binds a part of a volume first.
@@ -87,19 +87,6 @@ pub fn spec(made: ContainerSpec, alone: &Alone<'_>) -> Result<Spec, ConfigError>
             .set_cgroups_path(None);
     }
     Ok(spec)
-}
-
-/// No more than it ends up with: who installs the filter has what that takes.
-fn capabilities(process: &FinalProcess) -> LinuxCapabilities {
-    let held = process.capabilities.to_oci();
-    let mut capabilities = LinuxCapabilities::default();
-    capabilities
-        .set_bounding(Some(held.clone()))
-        .set_permitted(Some(held.clone()))
-        .set_effective(Some(held))
-        .set_inheritable(Some(CapSet::EMPTY.to_oci()))
-        .set_ambient(Some(CapSet::EMPTY.to_oci()));
-    capabilities
 }
 
 /// The limits in OCI's terms, which are those of cgroup v1: runtimes convert them. Every runtime

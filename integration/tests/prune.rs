@@ -92,6 +92,9 @@ fn what_is_not_this_roots_stays() {
     running.wait();
     assert_eq!(names(&logs).len(), 2, "{:?}", names(&logs));
 
+    let pruned = podshim.podshim(&["prune", "--keep-logs"]);
+    assert_eq!((pruned.code, pruned.out.as_str()), (0, ""), "{}", pruned.err);
+    assert_eq!(names(&logs).len(), 2);
     let pruned = podshim.podshim(&["prune", "--all"]);
     assert_eq!((pruned.code, pruned.err.as_str()), (0, ""), "{}", pruned.out);
     assert!(pruned.out.contains("removed the logs of default_p_"), "{}", pruned.out);

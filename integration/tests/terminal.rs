@@ -95,7 +95,7 @@ spec:
 ",
     );
     assert_ne!(said.code, 0);
-    for told in ["\\u{1b}[2Jwiped\\nWarning: lies", "no\\u{1b}[2Jbody\\n"] {
+    for told in ["\u{fffd}[2Jwiped\\nWarning: lies", "no\\u{1b}[2Jbody\\n"] {
         assert!(said.err.contains(told), "{told}: {}", said.err);
     }
     assert!(!said.err.contains('\u{1b}') && !said.err.contains("\nWarning"), "{}", said.err);

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bundles::host::Host;
 use bundles::image::{Hold, Image, Reference, Store};
 use bundles::layout::{Layout, PodDir};
-use bundles::manifest::{self, Object};
+use bundles::manifest::Object;
 use bundles::objects::Objects;
 use bundles::security::{self, Seccomp};
 use bundles::standalone::{Alone, LinuxSeccomp};
@@ -18,7 +18,7 @@ use runtime::cgroup::Cgroups;
 use runtime::standalone::{self, Order};
 use runtime::{clock, state_dir};
 
-use super::terminal::{Output, colour_wanted, complain, tell};
+use super::terminal::{Output, complain};
 use super::{CANNOT, PullArgs, images};
 use crate::pod::compile::containers;
 use crate::pod::sandbox;
@@ -43,18 +43,11 @@ const SHARED: &str = "_pod";
 
 /// Writes the bundles and prints their directories in the order in which a pod starts them.
 pub fn bundle(layout: &Layout, args: &BundleArgs) -> anyhow::Result<i32> {
-    let report = manifest::read(&manifest::sources(&args.files)?);
-    tell(&report.render(colour_wanted(&std::io::stderr())));
-    if !report.is_ok(args.strict) {
+    let Some((objects, read)) = run::objects_of(&args.files, args.strict)? else {
         return Ok(CANNOT);
-    }
-    let (objects, read): (Vec<Object>, Vec<Object>) =
-        report.objects.into_iter().partition(Object::is_run);
+    };
     let pods = objects.iter().map(pod_of).collect::<anyhow::Result<Vec<Option<Pod>>>>()?;
     let pods: Vec<Pod> = pods.into_iter().flatten().collect();
-    if pods.is_empty() {
-        bail!("the manifests hold no Pod, Deployment or Job: add one");
-    }
     let out = std::path::absolute(&args.output)
         .with_context(|| format!("cannot use {}", args.output.display()))?;
     let mut writer = Writer {

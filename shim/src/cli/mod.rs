@@ -346,6 +346,9 @@ pub struct DoctorArgs {
 /// `podshim prune`.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
+    /// Leave the logs of pods that are gone
+    #[arg(long, conflicts_with = "all")]
+    keep_logs: bool,
     /// Also all images and logs, and the host's network of pods: what an uninstall needs. No pod may
     /// live
     #[arg(long)]

@@ -35,7 +35,8 @@ pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
             found.then(|| format!("removed what was left of pod {uid}"))
         });
     }
-    for uid in names_in(&layout.log_records())? {
+    let logs = if args.keep_logs { Vec::new() } else { names_in(&layout.log_records())? };
+    for uid in logs {
         pruning.step(remove_logs(layout, &uid), |removed| {
             removed.map(|name| format!("removed the logs of {name}"))
         });

@@ -39,16 +39,7 @@ use workload::Controller;
 
 /// Runs the manifests to their end; returns the exit code.
 pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
-    let report = manifest::read(&manifest::sources(&args.files)?);
-    tell(&report.render(colour_wanted(&std::io::stderr())));
-    if !report.is_ok(args.strict) {
-        return Ok(CANNOT);
-    }
-    let (objects, read): (Vec<Object>, Vec<Object>) =
-        report.objects.into_iter().partition(Object::is_run);
-    if objects.is_empty() {
-        anyhow::bail!("the manifests hold nothing to run: add a Pod, a Deployment or a Job");
-    }
+    let Some((objects, read)) = objects_of(&args.files, args.strict)? else { return Ok(CANNOT) };
     for spec in objects.iter().filter_map(Object::pod_spec) {
         if let Some(name) = sysctl::forbidden(spec, &args.allowed_unsafe_sysctls).first() {
             let flag = "--allowed-unsafe-sysctls";
@@ -83,6 +74,25 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
         session.finish();
         code
     })
+}
+
+/// What manifests hold: objects that are run, and those that they read. `None` if there is something
+/// wrong with them, which was told.
+pub fn objects_of(
+    files: &[PathBuf],
+    strict: bool,
+) -> anyhow::Result<Option<(Vec<Object>, Vec<Object>)>> {
+    let report = manifest::read(&manifest::sources(files)?);
+    tell(&report.render(colour_wanted(&std::io::stderr())));
+    if !report.is_ok(strict) {
+        return Ok(None);
+    }
+    let (objects, read): (Vec<Object>, Vec<Object>) =
+        report.objects.into_iter().partition(Object::is_run);
+    if objects.is_empty() {
+        anyhow::bail!("the manifests hold nothing to run: add a Pod, a Deployment or a Job");
+    }
+    Ok(Some((objects, read)))
 }
 
 /// The network that pods are on; what it cannot give is said before anything runs.
