@@ -44,7 +44,7 @@ fn directories_of_any_depth_go_with_their_pod() {
     - sh
     - -c
     - |
-      long=$(printf 'd/%.0s' $(seq 1500))
+      long=$(printf 'd/%.0s' $(seq 750))
       for top in /v /root; do
         cd $top
         for i in 1 2 3; do
