@@ -104,6 +104,12 @@ impl Instance {
         self.finish(self.command_by(through, args), args)
     }
 
+    /// Starts the binary, or another copy of it.
+    pub fn spawn_command(&self, through: Command, args: &[&str]) -> Child {
+        let mut command = self.command_by(through, args);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     fn finish(&self, mut command: Command, args: &[&str]) -> Said {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = pid_of(&child);

@@ -150,6 +150,15 @@ fn a_bundle_that_cannot_be_or_is_killed_leaves_no_mount_and_no_half() {
     assert_eq!(said.code, 125);
     assert!(said.err.contains("container bad"), "{}", said.err);
     assert!(!out.join("p").exists());
+    // Another container could put a link to the host there before this one is run.
+    let swappable = pod("  volumes: [{name: e, emptyDir: {}}]
+  containers:
+  - {name: main, image: alpine:latest, volumeMounts: [{name: e, mountPath: /e, subPath: part}]}
+");
+    let said = podshim.podshim(&["bundle", &podshim.manifest(&swappable), "-o", out_text]);
+    assert_eq!(said.code, 125);
+    assert!(said.err.contains("mount the whole volume"), "{}", said.err);
+    assert!(!out.join("p").exists());
 
     let path = podshim.manifest(&manifest());
     for step in 0..10 {

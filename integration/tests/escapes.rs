@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use integration::{Instance, pod, status_of, until};
 use nix::sys::signal::Signal;
@@ -131,4 +133,31 @@ fn no_program_gets_a_device_of_the_host() {
     assert_eq!(said.code, 0, "{}", said.err);
     running.signal(Signal::SIGINT);
     running.wait();
+}
+
+/// Whoever finds a shim's program (CVE-2019-5736) cannot write it, and it is not a copy in memory.
+#[test]
+fn a_shims_program_is_the_file_and_cannot_be_written() {
+    let podshim = Instance::new();
+    // On a file system that overlays take, beside the root and not around it.
+    let folder = podshim.network().with_file_name("program");
+    fs::create_dir(&folder).unwrap();
+    let program = folder.join("podshim");
+    fs::copy(integration::binary(), &program).unwrap();
+    let before = fs::read(&program).unwrap();
+    let path = podshim.manifest(&pod(
+        "  terminationGracePeriodSeconds: 1\n  containers: [{name: main, image: 'alpine:latest', command: [sleep, '1000']}]\n",
+    ));
+    let through = Command::new(&program);
+    let mut running = podshim.spawn_command(through, &["run", "--pull=never", &path]);
+    podshim.until("running", |pod| pod["status"]["phase"] == "Running");
+    let shim = format!("/proc/{}/exe", podshim.shim());
+    let leads = fs::read_link(&shim).unwrap();
+    assert_eq!(leads, Path::new("/podshim"), "a memfd, or the file itself");
+    let refused = fs::OpenOptions::new().write(true).open(&shim).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(nix::libc::EROFS));
+    assert!(fs::read(&shim).unwrap() == before);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.id() as i32), Signal::SIGINT)
+        .unwrap();
+    running.wait().unwrap();
 }

@@ -58,6 +58,16 @@ pub enum StandaloneError {
     /// A part of a volume.
     #[error(transparent)]
     SubPath(#[from] SubPathError),
+    /// A part of a volume that its containers can write.
+    #[error(
+        "subPath {path:?} of a volume that containers can write is not safe in a bundle: they can \
+         replace it with a link, and another runtime would follow it to the host's files; mount the \
+         whole volume"
+    )]
+    Swappable {
+        /// The part.
+        path: PathBuf,
+    },
     /// The host's devices cannot be listed.
     #[error("cannot list the host's devices")]
     Devices(#[source] io::Error),
@@ -131,6 +141,10 @@ pub fn write(order: &Order<'_>) -> Result<Vec<Clamp>, StandaloneError> {
     })?;
     root.make_directories(Path::new(&made.process.cwd))?;
     for part in &made.sub_paths {
+        // Only volumes of files are mounted read-only whatever the manifest says.
+        if !part.volume.starts_with(order.dir.mounts()) {
+            return Err(StandaloneError::Swappable { path: part.path.clone() });
+        }
         sub_path::make_missing(part)?;
     }
     let words = order.dir.termination(&container.name, 0);

@@ -94,7 +94,7 @@ fn no_file_speaks_of_one_developer_s_machine_or_names_a_package_registry() {
     assert_none("lines with names that mean nothing to a reader elsewhere", &wrong);
 }
 
-/// Whether a path that begins with `place` stands in the line; `upper/work/x` holds it but does not
+/// Whether a path that begins with `place` stands in the line; `a/b/c` holds `/b` but does not
 /// begin with it.
 fn begins_a_path(line: &str, place: &str) -> bool {
     line.match_indices(place).any(|(at, _)| {
