@@ -104,10 +104,9 @@ impl Instance {
         self.finish(self.command_by(through, args), args)
     }
 
-    /// Starts the binary, or another copy of it.
-    pub fn spawn_command(&self, through: Command, args: &[&str]) -> Child {
-        let mut command = self.command_by(through, args);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    /// Starts another copy of the binary in the background.
+    pub fn start_copy(&self, program: &Path, args: &[&str]) -> Running<'_> {
+        self.start_command(self.command_by(Command::new(program), args))
     }
 
     fn finish(&self, mut command: Command, args: &[&str]) -> Said {

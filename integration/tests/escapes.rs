@@ -7,7 +7,6 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use integration::{Instance, pod, status_of, until};
 use nix::sys::signal::Signal;
@@ -148,8 +147,7 @@ fn a_shims_program_is_the_file_and_cannot_be_written() {
     let path = podshim.manifest(&pod(
         "  terminationGracePeriodSeconds: 1\n  containers: [{name: main, image: 'alpine:latest', command: [sleep, '1000']}]\n",
     ));
-    let through = Command::new(&program);
-    let mut running = podshim.spawn_command(through, &["run", "--pull=never", &path]);
+    let running = podshim.start_copy(&program, &["run", "--pull=never", &path]);
     podshim.until("running", |pod| pod["status"]["phase"] == "Running");
     let shim = format!("/proc/{}/exe", podshim.shim());
     let leads = fs::read_link(&shim).unwrap();
@@ -157,7 +155,6 @@ fn a_shims_program_is_the_file_and_cannot_be_written() {
     let refused = fs::OpenOptions::new().write(true).open(&shim).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(nix::libc::EROFS));
     assert!(fs::read(&shim).unwrap() == before);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.id() as i32), Signal::SIGINT)
-        .unwrap();
-    running.wait().unwrap();
+    running.signal(Signal::SIGINT);
+    running.wait();
 }
