@@ -30,6 +30,10 @@ fn a_run_that_is_killed_takes_its_pods_down() {
     podshim.until("running", is_running);
     running.signal(Signal::SIGKILL);
     assert_eq!(running.wait().0, 137);
+    let pod = podshim.until("deleted", |pod| pod["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 1, "{pod}");
+    let shown = podshim.podshim(&["get", "pods"]);
+    assert!(shown.out.contains(" Terminating "), "{}", shown.out);
     podshim.nothing_is_left();
 }
 

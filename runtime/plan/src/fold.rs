@@ -8,8 +8,8 @@ use crate::fact::{Exit, Fact, Stop};
 use crate::model::{Container, Kind, Pod};
 use crate::rules::{backoff, restart};
 use crate::state::{
-    Attempts, Clock, Ending, Failures, Incarnation, Life, Record, Run, SandboxPhase, State,
-    Stopping,
+    Attempts, Clock, Deletion, Ending, Failures, Incarnation, Life, Record, Run, SandboxPhase,
+    State, Stopping,
 };
 use crate::status;
 use crate::time::At;
@@ -24,7 +24,10 @@ pub fn fold(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
             sandbox(state, at, fact)
         }
         Fact::DeleteAsked { grace_s } => delete(pod, state, at, *grace_s),
-        Fact::KillAsked => state.kill_asked = true,
+        Fact::KillAsked => {
+            state.kill_asked = true;
+            delete(pod, state, at, Some(0));
+        }
         Fact::RestartAsked { c } => restart_asked(pod, state, *c),
         Fact::Ending { why, grace_s } => {
             let clock = Clock { since: at.mono, grace_s: *grace_s };
@@ -69,8 +72,8 @@ fn sandbox(state: &mut State, at: At, fact: &Fact) {
 fn delete(pod: &Pod, state: &mut State, at: At, grace_s: Option<u32>) {
     let asked = Clock { since: at.mono, grace_s: grace_s.unwrap_or(pod.grace_s).max(1) };
     let earlier = |old: &Clock| asked.deadline() < old.deadline();
-    if state.delete.as_ref().is_none_or(earlier) {
-        state.delete = Some(asked);
+    if state.delete.as_ref().is_none_or(|old| earlier(&old.clock)) {
+        state.delete = Some(Deletion { clock: asked, asked: at.wall });
     }
     if let Some(ending) = &mut state.ending
         && earlier(&ending.clock)

@@ -30,5 +30,7 @@ pub use model::{Container, Kind, Pod, Probe, PullWhen, RestartPolicy};
 pub use narrate::{Event, narrate};
 pub use plan::plan;
 pub use state::{Incarnation, Life, State};
-pub use status::{Condition, ContainerState, ContainerStatus, PodPhase, PodStatus, status};
+pub use status::{
+    Condition, ContainerState, ContainerStatus, Deletion, PodPhase, PodStatus, deletion, status,
+};
 pub use time::{At, Mono, Wall};

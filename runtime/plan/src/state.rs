@@ -7,7 +7,7 @@
 use crate::fact::{End, Exit, Stop};
 use crate::model::Pod;
 use crate::status::Conditions;
-use crate::time::{At, Mono};
+use crate::time::{At, Mono, Wall};
 
 /// Seconds before the first retry of whatever failed (a kubelet's `backOffPeriod`).
 pub(crate) const FIRST_DELAY_S: u32 = 10;
@@ -21,7 +21,7 @@ pub struct State {
     pub(crate) sandbox: Sandbox,
     /// One for each of the pod's containers, in the same order.
     pub(crate) records: Vec<Record>,
-    pub(crate) delete: Option<Clock>,
+    pub(crate) delete: Option<Deletion>,
     pub(crate) kill_asked: bool,
     pub(crate) ending: Option<Ending>,
     /// Set once, when the last init container is complete and the last sidecar has been started.
@@ -166,6 +166,14 @@ impl Clock {
     pub(crate) fn deadline(self) -> Mono {
         self.since.plus_s(self.grace_s)
     }
+}
+
+/// Somebody wants the pod gone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Deletion {
+    pub clock: Clock,
+    /// When it was asked for.
+    pub asked: Wall,
 }
 
 /// The end of the pod, from its first moment on.

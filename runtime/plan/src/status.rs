@@ -143,6 +143,26 @@ pub fn status(pod: &Pod, state: &State, now: At) -> PodStatus {
     }
 }
 
+/// What `metadata` says of a pod that is to go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deletion {
+    /// When it was asked for, and its grace period.
+    pub deletion_timestamp: String,
+    /// The grace period, in seconds.
+    pub deletion_grace_period_seconds: u32,
+}
+
+/// `deletionTimestamp` and `deletionGracePeriodSeconds`, once somebody wants the pod gone: a user, or
+/// the end of its owner.
+#[must_use]
+pub fn deletion(state: &State) -> Option<Deletion> {
+    let delete = state.delete?;
+    let grace_s = delete.clock.grace_s;
+    let end = Wall(delete.asked.0.saturating_add(u64::from(grace_s) * Mono::SECOND));
+    Some(Deletion { deletion_timestamp: end.rfc3339(), deletion_grace_period_seconds: grace_s })
+}
+
 /// A terminal phase is told only when nothing can run any more.
 pub(crate) fn phase(pod: &Pod, state: &State) -> PodPhase {
     let mut mains = pod.mains().map(|(c, _)| &state.records[c]);

@@ -17,8 +17,8 @@ use std::path::Path;
 
 use plan::{
     Action, At, Container, ContainerState, Event, Exit, Fact, Kind, Life, Mono, Pod, Probe,
-    ProbeKind, PullWhen, RestartPolicy, StartError, State, Subject, Wall, exit_code, fold, narrate,
-    plan, status,
+    ProbeKind, PullWhen, RestartPolicy, StartError, State, Subject, Wall, deletion, exit_code,
+    fold, narrate, plan, status,
 };
 
 /// 2026-01-01T00:00:00Z, so that times in answers are read at a glance.
@@ -248,6 +248,12 @@ impl World {
             }
             ["created", name] => self.created(self.index(name)),
             ["pulled", name] => self.image_ready(self.index(name), true),
+            ["deletion"] => {
+                self.say(deletion(&self.state).map_or("not deleted".into(), |d| {
+                    let grace = d.deletion_grace_period_seconds;
+                    format!("deleted by {}, grace {grace}s", &d.deletion_timestamp[11..19])
+                }));
+            }
             ["status"] => self.show_status(),
             ["status", name] => self.show_container(name),
             ["conditions"] => self.show_conditions(),

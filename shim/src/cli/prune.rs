@@ -88,8 +88,12 @@ fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
     let living: BTreeSet<String> = names_in(&layout.pods())?.into_iter().chain(kept).collect();
     if !living.is_empty() {
         anyhow::bail!(
-            "{} pods live in {} or could not be removed: end them first (`podshim delete pod NAME`)",
-            living.len(),
+            "{} in {} or could not be removed: end what lives first (`podshim delete pod NAME`)",
+            if living.len() == 1 {
+                "1 pod lives".into()
+            } else {
+                format!("{} pods live", living.len())
+            },
             layout.state.display()
         );
     }

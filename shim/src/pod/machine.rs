@@ -281,8 +281,18 @@ impl Machine {
             map.insert("apiVersion".into(), "v1".into());
             map.insert("kind".into(), "Pod".into());
             map.insert("status".into(), self.status());
+            self.mark_deletion(map);
         }
         value
+    }
+
+    /// `metadata.deletionTimestamp` and its grace period.
+    fn mark_deletion(&self, object: &mut serde_json::Map<String, serde_json::Value>) {
+        let told = plan::deletion(&self.state).map(serde_json::to_value);
+        let metadata = object.get_mut("metadata").and_then(serde_json::Value::as_object_mut);
+        if let (Some(Ok(serde_json::Value::Object(told))), Some(metadata)) = (told, metadata) {
+            metadata.extend(told);
+        }
     }
 
     fn arm(&self, wake_at: Option<Mono>) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ pub(crate) fn end_due(draft: &mut Draft) -> Option<Action> {
         return end(End::Deleted, 1);
     }
     if let Some(delete) = state.delete {
-        return end(End::Deleted, delete.grace_s);
+        return end(End::Deleted, delete.clock.grace_s);
     }
     if state.sandbox.phase == SandboxPhase::Impossible {
         return end(End::SandboxFailed, pod.grace_s);
