@@ -14,7 +14,9 @@ use crate::schema::nearest;
 const PREFIX: &str = "podshim.dev/";
 /// Names sidecars and mains, separated by commas, whose next incarnation is created ahead.
 const STANDBY: &str = "podshim.dev/standby";
-const KNOWN: [&str; 1] = [STANDBY];
+/// `"false"`: probes are not tried between their periods.
+const BURST: &str = "podshim.dev/burst";
+const KNOWN: [&str; 2] = [BURST, STANDBY];
 
 /// The annotations of a pod or of a template of pods.
 pub fn on_pod(metadata: &ObjectMeta, spec: &PodSpec, path: &Path, errors: &mut Errors) {
@@ -22,6 +24,8 @@ pub fn on_pod(metadata: &ObjectMeta, spec: &PodSpec, path: &Path, errors: &mut E
         let path = path.field("annotations").key(key);
         if key == STANDBY {
             standby(value, spec, &path, errors);
+        } else if key == BURST {
+            errors.one_of(path, value, &["false", "true"]);
         } else {
             let known = format!("known is {}", KNOWN.join(", "));
             let help = nearest(key, KNOWN).map_or(known, |near| format!("did you mean {near}?"));

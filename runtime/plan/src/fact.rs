@@ -12,11 +12,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Mono;
 
-/// What a probe is for. (Readiness and liveness come later.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ProbeKind {
     /// `startupProbe`: its success makes the container `started`.
     Startup,
+    /// `readinessProbe`: its result is the container's readiness.
+    Readiness,
+    /// `livenessProbe`: its failure ends the container.
+    Liveness,
+}
+
+/// Which hook of a container (`lifecycle`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Hook {
+    /// `postStart`: runs beside the container's first instructions, and holds back `started`.
+    PostStart,
+    /// `preStop`: runs before the stop signal, within the grace period.
+    PreStop,
 }
 
 /// Why one container is stopped while the pod goes on.
@@ -24,6 +37,10 @@ pub enum ProbeKind {
 pub enum Stop {
     /// Its startup probe failed `failureThreshold` times.
     StartupProbe,
+    /// Its liveness probe did.
+    LivenessProbe,
+    /// Its `postStart` hook failed.
+    PostStart,
     /// A user asked (`podshim restart POD -c NAME`); it is started again whatever the policy.
     Restart,
 }
@@ -111,10 +128,39 @@ pub enum Fact {
     Starting { c: usize, inc: u32 },
     /// `execve(2)` happened.
     Started { c: usize, inc: u32 },
-    /// Intent of [`Action::Probe`].
-    Probing { c: usize, inc: u32, kind: ProbeKind },
-    /// One attempt ended. `output` is what it said, cut and without control characters.
-    Probed { c: usize, inc: u32, kind: ProbeKind, success: bool, output: String },
+    /// Intent of [`Action::Hook`].
+    HookRunning { c: usize, inc: u32, hook: Hook },
+    /// It is over; `failure` is what went wrong. `notice` is a warning that is no failure.
+    HookEnded {
+        c: usize,
+        inc: u32,
+        hook: Hook,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notice: Option<String>,
+    },
+    /// The container said `READY=1` on its notification socket (sd_notify(3)).
+    Notified { c: usize, inc: u32 },
+    /// Intent of [`Action::Probe`]. `early` if it is between two periods.
+    Probing {
+        c: usize,
+        inc: u32,
+        kind: ProbeKind,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        early: bool,
+    },
+    /// One attempt ended. `output` is what it said, cut and without control characters; `warned` if
+    /// it is a success that a user should look at (a redirect to another host).
+    Probed {
+        c: usize,
+        inc: u32,
+        kind: ProbeKind,
+        success: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        warned: bool,
+        output: String,
+    },
     /// An attempt could not be made; it counts for nothing.
     ProbeErrored { c: usize, inc: u32, kind: ProbeKind, message: String },
     /// A user asked for the deletion of the pod; `None` is the pod's own grace period. Repeated, it
@@ -126,6 +172,9 @@ pub enum Fact {
     RestartAsked { c: usize },
     /// Intent of [`Action::End`]: the pod's one grace clock starts here.
     Ending { why: End, grace_s: u32 },
+    /// Intent of [`Action::RestartAll`]: the exit of container `c` matched a rule
+    /// `RestartAllContainers`.
+    RestartingAll { c: usize },
     /// Intent of [`Action::Stop`]: this container's grace clock starts here.
     Stopping { c: usize, inc: u32, why: Stop, grace_s: u32 },
     /// The stop signal was sent. `handled` is false if the process has no handler for it and is
@@ -155,7 +204,11 @@ pub enum Action {
     /// Let it execute. `restart_count` is the number of its log file.
     Start { c: usize, inc: u32, restart_count: u32 },
     /// One attempt of a probe.
-    Probe { c: usize, inc: u32, kind: ProbeKind, timeout_s: u32 },
+    Probe { c: usize, inc: u32, kind: ProbeKind, early: bool, timeout_s: u32 },
+    /// Run a hook; ends in `HookEnded`. Nobody waits for one whose container has ended.
+    Hook { c: usize, inc: u32, hook: Hook },
+    /// Begin to start the pod over: every container that runs is killed.
+    RestartAll { c: usize },
     /// Begin to stop one container of a living pod.
     Stop { c: usize, inc: u32, why: Stop, grace_s: u32 },
     /// Begin to end the pod.

@@ -4,12 +4,13 @@
 //! never created) changes nothing, because facts come from a journal and from a world that no
 //! assertion stops. Decides nothing; the shim folds each fact right after writing it down.
 
-use crate::fact::{Exit, Fact, Stop};
-use crate::model::{Container, Kind, Pod};
+use crate::fact::{Exit, Fact, Hook, Stop};
+use crate::model::{Container, Kind, Pod, Probe};
+use crate::rules::probe::TRIES;
 use crate::rules::{backoff, restart};
 use crate::state::{
-    Attempts, Clock, Deletion, Ending, Failures, Incarnation, Life, Record, Run, SandboxPhase,
-    State, Stopping,
+    Attempts, Clock, Deletion, Early, Ending, Failures, HookRun, Incarnation, Life, Record,
+    Restarting, Run, SandboxPhase, State, Stopping,
 };
 use crate::status;
 use crate::time::At;
@@ -29,6 +30,7 @@ pub fn fold(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
             delete(pod, state, at, Some(0));
         }
         Fact::RestartAsked { c } => restart_asked(pod, state, *c),
+        Fact::RestartingAll { c } => restarting_all(state, at, *c),
         Fact::Ending { why, grace_s } => {
             let clock = Clock { since: at.mono, grace_s: *grace_s };
             state.ending.get_or_insert(Ending { why: *why, clock });
@@ -40,6 +42,7 @@ pub fn fold(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
         }
         _ => of_container(pod, state, at, fact),
     }
+    start_over(state);
     // What an init container does when it is told to stop completes nothing.
     state.initialized |= state.accepted.is_some()
         && state.ending.is_none()
@@ -94,8 +97,45 @@ fn restart_asked(pod: &Pod, state: &mut State, c: usize) {
     }
 }
 
+fn restarting_all(state: &mut State, at: At, c: usize) {
+    if state.ending.is_some() {
+        return;
+    }
+    state.restarting_all = Restarting::Killing(at.mono);
+    for (other, record) in state.records.iter_mut().enumerate() {
+        record.wants_all = false;
+        if other == c {
+            record.again = true;
+        }
+    }
+}
+
+/// When nothing runs any more, the pod is as it was before its first start, but for its counts, its
+/// sandbox and its volumes. The back-off holds for the container that was the cause, which alone is
+/// not `forced`.
+fn start_over(state: &mut State) {
+    if !matches!(state.restarting_all, Restarting::Killing(_)) {
+        return;
+    }
+    if state.ending.is_some() {
+        state.restarting_all = Restarting::Done;
+    } else if state.records.iter().all(|r| r.running().is_none()) {
+        state.restarting_all = Restarting::Done;
+        state.initialized = false;
+        for record in &mut state.records {
+            record.completed = false;
+            record.seen_started = false;
+            record.forced = !record.again && record.last.is_some();
+        }
+    }
+}
+
 fn of_container(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
     let Some((c, inc)) = subject(fact) else { return };
+    let circumstances = Circumstances {
+        ends: state.ending.is_some(),
+        starts_over: matches!(state.restarting_all, Restarting::Killing(_)),
+    };
     let (Some(container), Some(record)) = (pod.containers.get(c), state.records.get_mut(c)) else {
         return;
     };
@@ -104,10 +144,17 @@ fn of_container(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
         (_, None) => image(record, at, fact),
         (_, Some(inc)) => {
             if let Some(index) = record.incarnations.iter().position(|i| i.inc == inc) {
-                of_incarnation(container, record, index, at, fact);
+                of_incarnation(container, record, index, at, fact, circumstances);
             }
         }
     }
+}
+
+/// What goes on in the pod while something happens to one container of it.
+#[derive(Clone, Copy)]
+struct Circumstances {
+    ends: bool,
+    starts_over: bool,
 }
 
 /// Which container a fact is about, and which incarnation of it.
@@ -121,6 +168,9 @@ fn subject(fact: &Fact) -> Option<(usize, Option<u32>)> {
         | Fact::CreateFailed { c, inc, .. }
         | Fact::Starting { c, inc }
         | Fact::Started { c, inc }
+        | Fact::HookRunning { c, inc, .. }
+        | Fact::HookEnded { c, inc, .. }
+        | Fact::Notified { c, inc }
         | Fact::Probing { c, inc, .. }
         | Fact::Probed { c, inc, .. }
         | Fact::ProbeErrored { c, inc, .. }
@@ -165,15 +215,27 @@ fn creating(record: &mut Record, at: At, inc: u32) {
         container_id: None,
         image_id: record.image.id.clone().unwrap_or_default(),
         since: at,
-        started: false,
-        probe: Attempts::default(),
+        started: None,
+        notified: false,
+        post_start: HookRun::default(),
+        pre_stop: HookRun::default(),
+        startup: Attempts::default(),
+        readiness: Attempts::default(),
+        liveness: Attempts::default(),
         stop: None,
         signalled: None,
         killed: None,
     });
 }
 
-fn of_incarnation(container: &Container, record: &mut Record, i: usize, at: At, fact: &Fact) {
+fn of_incarnation(
+    container: &Container,
+    record: &mut Record,
+    i: usize,
+    at: At,
+    fact: &Fact,
+    circumstances: Circumstances,
+) {
     let incarnation = &mut record.incarnations[i];
     match (fact, incarnation.phase) {
         (Fact::Created { pid, inode, container_id, .. }, Life::Creating) => {
@@ -193,16 +255,39 @@ fn of_incarnation(container: &Container, record: &mut Record, i: usize, at: At, 
         (Fact::Started { .. }, Life::Starting) => {
             enter(incarnation, Life::Running, at);
             record.ever_ran = true;
-            if container.startup.is_none() {
-                started(record, i);
+            note_started(container, record, i, at);
+        }
+        (Fact::HookRunning { hook, .. }, Life::Running) => {
+            hook_mut(incarnation, *hook).begun.get_or_insert(at.mono);
+        }
+        (Fact::HookEnded { hook, failure, .. }, Life::Running) => {
+            let run = hook_mut(incarnation, *hook);
+            if run.begun.is_some() && run.ended.is_none() {
+                run.ended = Some(at.mono);
+                run.failure.clone_from(failure);
+                note_started(container, record, i, at);
             }
         }
-        (Fact::Probing { .. }, Life::Running) => {
-            incarnation.probe.last = Some(at.mono);
-            incarnation.probe.in_flight = true;
+        (Fact::Notified { .. }, Life::Running) => {
+            incarnation.notified = true;
+            note_started(container, record, i, at);
         }
-        (Fact::Probed { success, .. }, Life::Running) => probed(record, i, *success),
-        (Fact::ProbeErrored { .. }, _) => incarnation.probe.in_flight = false,
+        (Fact::Probing { kind, early, .. }, Life::Running) => {
+            probing(incarnation.attempts_mut(*kind), at, *early);
+        }
+        (Fact::Probed { kind, success, output, .. }, Life::Running) => {
+            if let Some(probe) = container.probe(*kind) {
+                probed(probe, incarnation.attempts_mut(*kind), at, *success, output);
+                note_started(container, record, i, at);
+            }
+        }
+        (Fact::ProbeErrored { kind, message, .. }, Life::Running) => {
+            let attempts = incarnation.attempts_mut(*kind);
+            attempts.in_flight = None;
+            attempts.ended = Some(at.mono);
+            attempts.errors = attempts.errors.saturating_add(1);
+            attempts.said = Some(message.clone());
+        }
         (Fact::Stopping { why, grace_s, .. }, Life::Running) => {
             let clock = Clock { since: at.mono, grace_s: *grace_s };
             incarnation.stop.get_or_insert(Stopping { why: *why, clock });
@@ -214,7 +299,7 @@ fn of_incarnation(container: &Container, record: &mut Record, i: usize, at: At, 
             incarnation.killed.get_or_insert(at.mono);
         }
         (Fact::Exited { exit, .. }, phase) if phase != Life::Exited => {
-            exited(container, record, i, at, exit);
+            exited(container, record, i, at, exit, circumstances);
         }
         (Fact::Gone { .. }, Life::Exited) => {
             record.incarnations.remove(i);
@@ -234,29 +319,80 @@ fn starting(record: &mut Record, at: At) {
     }
     record.starts = record.starts.saturating_add(1);
     record.forced = false;
+    record.again = false;
     record.create = Failures::default();
 }
 
-fn started(record: &mut Record, i: usize) {
-    record.incarnations[i].started = true;
-    record.seen_started = true;
+/// It is `started` when nothing is left of what it was to show.
+fn note_started(container: &Container, record: &mut Record, i: usize, at: At) {
+    let incarnation = &mut record.incarnations[i];
+    let shown = (!container.post_start || incarnation.post_start.has_succeeded())
+        && (container.startup.is_none() || incarnation.startup.result == Some(true))
+        && (!container.notify || incarnation.notified);
+    if shown && incarnation.phase == Life::Running && incarnation.started.is_none() {
+        incarnation.started = Some(at.mono);
+        record.seen_started = true;
+    }
 }
 
-fn probed(record: &mut Record, i: usize, success: bool) {
-    let probe = &mut record.incarnations[i].probe;
-    probe.in_flight = false;
-    if success {
-        probe.failures = 0;
-        started(record, i);
+fn hook_mut(incarnation: &mut Incarnation, hook: Hook) -> &mut HookRun {
+    match hook {
+        Hook::PostStart => &mut incarnation.post_start,
+        Hook::PreStop => &mut incarnation.pre_stop,
+    }
+}
+
+fn probing(attempts: &mut Attempts, at: At, early: bool) {
+    if early {
+        attempts.early = attempts.early.saturating_add(1);
+        attempts.in_flight = Some(Early::Yes);
     } else {
-        probe.failures = probe.failures.saturating_add(1);
+        // The second and third try of an attempt that could not be made are at no tick of their own.
+        if attempts.errors == 0 || attempts.errors >= TRIES {
+            attempts.last = Some(at.mono);
+            attempts.errors = 0;
+        }
+        attempts.in_flight = Some(Early::No);
+    }
+}
+
+/// An early success counts, an early failure does not.
+fn probed(probe: &Probe, attempts: &mut Attempts, at: At, success: bool, output: &str) {
+    let early = attempts.in_flight.take() == Some(Early::Yes);
+    attempts.ended = Some(at.mono);
+    attempts.errors = 0;
+    if success {
+        attempts.failures = 0;
+        attempts.successes = attempts.successes.saturating_add(1);
+        attempts.said = None;
+        if attempts.successes >= probe.success_threshold.max(1) {
+            attempts.result = Some(true);
+            attempts.proved = true;
+        }
+        return;
+    }
+    attempts.said = Some(output.to_owned());
+    if early {
+        return;
+    }
+    attempts.successes = 0;
+    attempts.failures = attempts.failures.saturating_add(1);
+    if attempts.failures >= probe.failure_threshold.max(1) {
+        attempts.result = Some(false);
     }
 }
 
 /// An exit of something that was started is a run. Of something that was only created it is a
 /// failed creation, unless we killed it; of something half created it is nothing (a creator died
 /// with its shim) and is simply done again.
-fn exited(container: &Container, record: &mut Record, i: usize, at: At, exit: &Exit) {
+fn exited(
+    container: &Container,
+    record: &mut Record,
+    i: usize,
+    at: At,
+    exit: &Exit,
+    circumstances: Circumstances,
+) {
     let incarnation = &mut record.incarnations[i];
     let (phase, since) = (incarnation.phase, incarnation.since);
     enter(incarnation, Life::Exited, at);
@@ -275,7 +411,13 @@ fn exited(container: &Container, record: &mut Record, i: usize, at: At, exit: &E
         started: exit.start_error.is_none().then_some(since),
         finished: at,
         exit: exit.clone(),
-        probe_killed: stop == Some(Stop::StartupProbe),
+        failed_by_us: !matches!(stop, None | Some(Stop::Restart)),
+        started_over: circumstances.starts_over && incarnation.killed.is_some(),
+        hook_failure: incarnation
+            .post_start
+            .failure
+            .clone()
+            .filter(|_| stop == Some(Stop::PostStart)),
     };
     record.ever_ran = true;
     let stopped_by_user = stop == Some(Stop::Restart);
@@ -283,5 +425,10 @@ fn exited(container: &Container, record: &mut Record, i: usize, at: At, exit: &E
         container.kind == Kind::Init && !stopped_by_user && restart::init_succeeded(exit);
     record.forced = !record.completed && (record.restart_asked || stopped_by_user);
     record.restart_asked = false;
+    record.wants_all = !record.completed
+        && !stopped_by_user
+        && !circumstances.ends
+        && !circumstances.starts_over
+        && restart::asks_for_all(container, &run);
     record.previous = record.last.replace(run);
 }

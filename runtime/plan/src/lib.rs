@@ -24,9 +24,11 @@ mod time;
 pub mod workload;
 
 pub use exit_code::exit_code;
-pub use fact::{Action, End, Exit, Fact, Plan, ProbeKind, StartError, Stop, Subject, Waiting};
+pub use fact::{
+    Action, End, Exit, Fact, Hook, Plan, ProbeKind, StartError, Stop, Subject, Waiting,
+};
 pub use fold::fold;
-pub use model::{Container, Kind, Pod, Probe, PullWhen, RestartPolicy};
+pub use model::{Container, Kind, Pod, Probe, PullWhen, RestartPolicy, Rule, RuleAction};
 pub use narrate::{Event, narrate};
 pub use plan::plan;
 pub use state::{Incarnation, Life, State};

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fact::ProbeKind;
+
 /// `spec.restartPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartPolicy {
@@ -37,6 +39,26 @@ pub enum PullWhen {
     Once,
 }
 
+/// One rule of `restartPolicyRules` (KEP-5307, KEP-5532).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// What follows from an exit that it matches.
+    pub action: RuleAction,
+    /// `operator: In`; else `NotIn`.
+    pub within: bool,
+    /// `exitCodes.values`.
+    pub codes: Vec<i32>,
+}
+
+/// What a [`Rule`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuleAction {
+    /// The container is restarted.
+    Restart,
+    /// The pod starts over with its first init container.
+    RestartAllContainers,
+}
+
 /// Thresholds and times of one probe, in seconds, with Kubernetes' defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
@@ -48,8 +70,27 @@ pub struct Probe {
     pub timeout_s: u32,
     /// Consecutive failures after which the probe has failed.
     pub failure_threshold: u32,
+    /// Consecutive successes after which it has succeeded; more than 1 for readiness only.
+    pub success_threshold: u32,
+    /// Between two periods it is also tried early, until it has succeeded once.
+    pub burst: bool,
     /// Replaces the pod's grace period for a kill that this probe causes.
     pub grace_s: Option<u32>,
+}
+
+impl Default for Probe {
+    /// Kubernetes' defaults.
+    fn default() -> Probe {
+        Probe {
+            initial_delay_s: 0,
+            period_s: 10,
+            timeout_s: 1,
+            failure_threshold: 3,
+            success_threshold: 1,
+            burst: true,
+            grace_s: None,
+        }
+    }
 }
 
 /// One container of the pod.
@@ -63,8 +104,22 @@ pub struct Container {
     pub image: String,
     /// When the image is looked for.
     pub pull: PullWhen,
-    /// `startupProbe`; never on [`Kind::Init`].
+    /// Its own `restartPolicy`, on mains and regular init containers.
+    pub policy: Option<RestartPolicy>,
+    /// Its `restartPolicyRules`, in their order.
+    pub rules: Vec<Rule>,
+    /// `startupProbe`; no probe and no hook is ever on [`Kind::Init`].
     pub startup: Option<Probe>,
+    /// `readinessProbe`.
+    pub readiness: Option<Probe>,
+    /// `livenessProbe`.
+    pub liveness: Option<Probe>,
+    /// It has a `lifecycle.postStart`.
+    pub post_start: bool,
+    /// It has a `lifecycle.preStop`.
+    pub pre_stop: bool,
+    /// Named by the annotation `podshim.dev/notify`: it is started once it has said so itself.
+    pub notify: bool,
     /// Named by the annotation `podshim.dev/standby`: its next incarnation is created while the
     /// current one runs, so that a restart is one write.
     pub standby: bool,
@@ -91,6 +146,39 @@ pub struct Pod {
     /// All containers: `spec.initContainers` in their order, then `spec.containers` in theirs.
     /// An index into this list names a container in every fact and action.
     pub containers: Vec<Container>,
+}
+
+impl Container {
+    /// A container with neither probes nor hooks nor a policy of its own.
+    #[must_use]
+    pub fn new(name: &str, kind: Kind, image: &str) -> Container {
+        Container {
+            name: name.to_owned(),
+            kind,
+            image: image.to_owned(),
+            pull: PullWhen::Once,
+            policy: None,
+            rules: Vec::new(),
+            startup: None,
+            readiness: None,
+            liveness: None,
+            post_start: false,
+            pre_stop: false,
+            notify: false,
+            standby: false,
+            at_start: false,
+        }
+    }
+
+    /// Its probe of a kind.
+    #[must_use]
+    pub fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
+        match kind {
+            ProbeKind::Startup => self.startup.as_ref(),
+            ProbeKind::Readiness => self.readiness.as_ref(),
+            ProbeKind::Liveness => self.liveness.as_ref(),
+        }
+    }
 }
 
 impl Pod {

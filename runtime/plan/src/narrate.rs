@@ -6,10 +6,11 @@
 
 use serde::Serialize;
 
-use crate::fact::{End, Exit, Fact, Stop};
+use crate::fact::{End, Exit, Fact, Hook, ProbeKind, Stop};
 use crate::model::{Kind, Pod, RestartPolicy};
+use crate::rules::probe::TRIES;
 use crate::rules::{backoff, restart, stop};
-use crate::state::State;
+use crate::state::{Early, State};
 use crate::status::full_name;
 
 /// An event of the pod, or of one of its containers.
@@ -63,12 +64,21 @@ pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
         Fact::Created { c, .. } => normal(*c, "Created", "Container created"),
         Fact::CreateFailed { c, message, .. } => warning(*c, "Failed", format!("Error: {message}")),
         Fact::Started { c, .. } => normal(*c, "Started", "Container started"),
-        Fact::Probed { c, success: false, output, .. } => {
-            warning(*c, "Unhealthy", format!("Startup probe failed: {output}"))
+        Fact::Probed { c, inc, kind, success, warned, output } => {
+            probed(state, *c, *inc, *kind, *success, *warned, output)
         }
-        Fact::ProbeErrored { c, message, .. } => {
-            let text = format!("Startup probe errored and resulted in unknown state: {message}");
-            warning(*c, "Unhealthy", text)
+        Fact::ProbeErrored { c, inc, kind, message } => {
+            probe_errored(state, *c, *inc, *kind, message)
+        }
+        Fact::HookEnded { c, hook, failure, notice, .. } => {
+            hook_ended(*c, *hook, failure.is_some(), notice.as_deref())
+        }
+        Fact::RestartingAll { c } if state.ending.is_none() => {
+            let name = name(pod, *c);
+            let text = format!(
+                "Container {name} exited with a code for which all containers are restarted"
+            );
+            normal(*c, "RestartingAllContainers", text)
         }
         Fact::RestartAsked { c } => match restart::refusal(pod, state, *c) {
             Some(why) => warning(*c, "RestartRefused", refused_text(pod, *c, why)),
@@ -172,17 +182,79 @@ fn ending(state: &State, why: End, pod: &Pod) -> Vec<Event> {
 
 fn stop_text(pod: &Pod, c: usize, why: Stop) -> String {
     let name = name(pod, c);
-    let is_sidecar = pod.containers.get(c).is_some_and(|k| k.kind == Kind::Sidecar);
     match why {
         Stop::Restart => format!("Container {name} is stopped to be restarted, as a user asked"),
-        Stop::StartupProbe if is_sidecar => format!("Init container {name} failed startup probe"),
-        Stop::StartupProbe if pod.restart_policy == RestartPolicy::Never => {
-            format!("Container {name} failed startup probe")
-        }
-        Stop::StartupProbe => {
-            format!("Container {name} failed startup probe, will be restarted")
-        }
+        Stop::StartupProbe => probe_text(pod, c, "startup"),
+        Stop::LivenessProbe => probe_text(pod, c, "liveness"),
+        Stop::PostStart => "FailedPostStartHook".into(),
     }
+}
+
+fn probe_text(pod: &Pod, c: usize, kind: &str) -> String {
+    let Some(container) = pod.containers.get(c) else { return String::new() };
+    let name = &container.name;
+    if container.kind == Kind::Sidecar {
+        return format!("Init container {name} failed {kind} probe");
+    }
+    let restarts = restart::policy(pod, container) != RestartPolicy::Never;
+    let suffix = if restarts { ", will be restarted" } else { "" };
+    format!("Container {name} failed {kind} probe{suffix}")
+}
+
+/// A kubelet tells each failing check, not only the one that reaches the threshold. Of early ones, which
+/// count for nothing, nothing is told.
+fn probed(
+    state: &State,
+    c: usize,
+    inc: u32,
+    kind: ProbeKind,
+    success: bool,
+    warned: bool,
+    output: &str,
+) -> Vec<Event> {
+    let attempt = state.incarnations(c).iter().find(|i| i.inc == inc).map(|i| i.attempts(kind));
+    let counts = attempt.is_some_and(|a| a.in_flight == Some(Early::No));
+    let kind = capital(kind);
+    match success {
+        true if warned => warning(c, "ProbeWarning", format!("{kind} probe warning: {output}")),
+        false if counts => warning(c, "Unhealthy", format!("{kind} probe failed: {output}")),
+        _ => Vec::new(),
+    }
+}
+
+/// Told once the attempt has been repeated in vain.
+fn probe_errored(state: &State, c: usize, inc: u32, kind: ProbeKind, message: &str) -> Vec<Event> {
+    let attempt = state.incarnations(c).iter().find(|i| i.inc == inc).map(|i| i.attempts(kind));
+    if attempt.is_none_or(|a| a.errors.saturating_add(1) < TRIES) {
+        return Vec::new();
+    }
+    let kind = capital(kind);
+    let text = format!("{kind} probe errored and resulted in unknown state: {message}");
+    warning(c, "Unhealthy", text)
+}
+
+fn capital(kind: ProbeKind) -> &'static str {
+    match kind {
+        ProbeKind::Startup => "Startup",
+        ProbeKind::Readiness => "Readiness",
+        ProbeKind::Liveness => "Liveness",
+    }
+}
+
+/// What a hook said is kept out of its event, as by a kubelet: it may hold secrets.
+fn hook_ended(c: usize, hook: Hook, failed: bool, notice: Option<&str>) -> Vec<Event> {
+    let mut events = Vec::new();
+    if let Some(notice) = notice {
+        events.push(event(true, "LifecycleHTTPFallback", notice, Some(c)));
+    }
+    if failed {
+        let (reason, text) = match hook {
+            Hook::PostStart => ("FailedPostStartHook", "PostStartHook failed"),
+            Hook::PreStop => ("FailedPreStopHook", "PreStopHook failed"),
+        };
+        events.push(event(true, reason, text, Some(c)));
+    }
+    events
 }
 
 /// A process that will not hear its stop signal keeps its whole grace period: it may be about to

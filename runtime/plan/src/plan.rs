@@ -6,7 +6,7 @@
 
 use crate::fact::{Action, Plan, Subject};
 use crate::model::{Container, Pod};
-use crate::rules::{create, image, init, main, probe, sandbox, stop};
+use crate::rules::{create, hook, image, init, main, probe, restart, sandbox, stop};
 use crate::state::{Record, State};
 use crate::time::Mono;
 
@@ -18,15 +18,20 @@ pub fn plan(pod: &Pod, state: &State, now: Mono) -> Plan {
     }
     if state.ending.is_some() {
         stop::pod(&mut draft);
+        probe::attempt(&mut draft);
         create::clean(&mut draft);
         stop::teardown(&mut draft);
     } else if let Some(end) = main::end_due(&mut draft) {
         draft.act(end);
+    } else if state.starts_over() {
+        restart::all(&mut draft);
+        create::clean(&mut draft);
     } else {
         sandbox::make(&mut draft);
         init::start_in_order(&mut draft);
         image::resolve(&mut draft);
         create::ahead(&mut draft);
+        hook::after_start(&mut draft);
         probe::attempt(&mut draft);
         stop::containers(&mut draft);
         create::clean(&mut draft);

@@ -4,7 +4,7 @@
 //! what follows from them is asked of `rules`. The executor reads the live incarnations from it;
 //! everybody else reads [`crate::status`].
 
-use crate::fact::{End, Exit, Stop};
+use crate::fact::{End, Exit, ProbeKind, Stop};
 use crate::model::Pod;
 use crate::status::Conditions;
 use crate::time::{At, Mono, Wall};
@@ -24,6 +24,8 @@ pub struct State {
     pub(crate) delete: Option<Deletion>,
     pub(crate) kill_asked: bool,
     pub(crate) ending: Option<Ending>,
+    /// The pod is starting over: what runs is being killed.
+    pub(crate) restarting_all: Restarting,
     /// Set once, when the last init container is complete and the last sidecar has been started.
     /// Sticky: a sidecar that crashes later must not hold the mains back again.
     pub(crate) initialized: bool,
@@ -44,6 +46,7 @@ impl State {
             delete: None,
             kill_asked: false,
             ending: None,
+            restarting_all: Restarting::default(),
             initialized: false,
             torn_down: false,
             conditions: Conditions::default(),
@@ -82,10 +85,28 @@ impl State {
         self.records.get(c).and_then(|r| r.last.as_ref()).map(|run| &run.exit)
     }
 
+    /// Whether the pod starts over, or is to.
+    pub(crate) fn starts_over(&self) -> bool {
+        matches!(self.restarting_all, Restarting::Killing(_))
+            || self.records.iter().any(|r| r.wants_all)
+    }
+
     /// Whether no process of the pod exists or can come to be.
     pub(crate) fn nothing_can_run(&self) -> bool {
         self.ending.is_some() && self.records.iter().all(|r| r.alive().next().is_none())
     }
+}
+
+/// How the pod stands with starting over (a rule `RestartAllContainers`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Restarting {
+    /// It never did.
+    #[default]
+    Never,
+    /// What runs is being killed, since then.
+    Killing(Mono),
+    /// It has started over, once at least.
+    Done,
 }
 
 /// Where an incarnation stands.
@@ -119,8 +140,15 @@ pub struct Incarnation {
     pub(crate) image_id: String,
     /// Of the last change of `phase`.
     pub(crate) since: At,
-    pub(crate) started: bool,
-    pub(crate) probe: Attempts,
+    /// Since when it is `started` in Kubernetes' sense: its hook has run, its startup probe has
+    /// succeeded, and it has said so itself if it was to.
+    pub(crate) started: Option<Mono>,
+    pub(crate) notified: bool,
+    pub(crate) post_start: HookRun,
+    pub(crate) pre_stop: HookRun,
+    pub(crate) startup: Attempts,
+    pub(crate) readiness: Attempts,
+    pub(crate) liveness: Attempts,
     pub(crate) stop: Option<Stopping>,
     pub(crate) signalled: Option<Mono>,
     pub(crate) killed: Option<Mono>,
@@ -132,20 +160,71 @@ impl Incarnation {
         matches!(self.phase, Life::Starting | Life::Running)
     }
 
+    pub(crate) fn attempts(&self, kind: ProbeKind) -> &Attempts {
+        match kind {
+            ProbeKind::Startup => &self.startup,
+            ProbeKind::Readiness => &self.readiness,
+            ProbeKind::Liveness => &self.liveness,
+        }
+    }
+
+    pub(crate) fn attempts_mut(&mut self, kind: ProbeKind) -> &mut Attempts {
+        match kind {
+            ProbeKind::Startup => &mut self.startup,
+            ProbeKind::Readiness => &mut self.readiness,
+            ProbeKind::Liveness => &mut self.liveness,
+        }
+    }
+
     /// Whether it can still be started.
     pub(crate) fn is_spare(&self) -> bool {
         matches!(self.phase, Life::Creating | Life::Created) && self.killed.is_none()
     }
 }
 
-/// The startup probe's attempts at one incarnation.
+/// One probe's attempts at one incarnation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Attempts {
-    /// When the newest began.
+    /// When the newest began that counts; early ones do not.
     pub last: Option<Mono>,
-    pub in_flight: bool,
-    /// Failures in a row.
+    /// One is under way; whether it is an early one.
+    pub in_flight: Option<Early>,
+    /// When the newest ended.
+    pub ended: Option<Mono>,
+    /// How many early ones there were.
+    pub early: u32,
+    /// In a row, of those that count.
     pub failures: u32,
+    pub successes: u32,
+    /// Attempts in a row that could not be made.
+    pub errors: u32,
+    /// What the thresholds have made of it so far.
+    pub result: Option<bool>,
+    /// It has succeeded once.
+    pub proved: bool,
+    /// What the newest failure or error said.
+    pub said: Option<String>,
+}
+
+/// Whether an attempt is between two periods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Early {
+    Yes,
+    No,
+}
+
+/// How far a hook of an incarnation is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct HookRun {
+    pub begun: Option<Mono>,
+    pub ended: Option<Mono>,
+    pub failure: Option<String>,
+}
+
+impl HookRun {
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.ended.is_some() && self.failure.is_none()
+    }
 }
 
 /// A stop of one container of a living pod.
@@ -193,8 +272,12 @@ pub(crate) struct Run {
     pub started: Option<At>,
     pub finished: At,
     pub exit: Exit,
-    /// Its startup probe was the reason: it counts as failed whatever its code.
-    pub probe_killed: bool,
+    /// A probe or its hook was the reason: it counts as failed whatever its code.
+    pub failed_by_us: bool,
+    /// It was killed because the pod started over.
+    pub started_over: bool,
+    /// What its `postStart` hook failed with, if that was the reason.
+    pub hook_failure: Option<String>,
 }
 
 /// What is known of one container.
@@ -212,6 +295,11 @@ pub(crate) struct Record {
     pub restart_asked: bool,
     /// The next start needs no policy and no back-off, because a user asked.
     pub forced: bool,
+    /// It is to run again although its policy says no, because the pod starts over; its back-off
+    /// holds.
+    pub again: bool,
+    /// Its last exit matched a rule `RestartAllContainers`, and nothing has been done about it yet.
+    pub wants_all: bool,
     /// A regular init container: it exited 0.
     pub completed: bool,
     /// A sidecar: one of its incarnations was `started`.
@@ -238,7 +326,7 @@ impl Record {
 
     /// Whether it runs and is `started` in Kubernetes' sense.
     pub(crate) fn is_started(&self) -> bool {
-        self.incarnations.iter().any(|i| i.phase == Life::Running && i.started)
+        self.incarnations.iter().any(|i| i.phase == Life::Running && i.started.is_some())
     }
 }
 

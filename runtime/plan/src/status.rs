@@ -10,7 +10,7 @@ use crate::fact::{End, Exit};
 use crate::model::{Container, Kind, Pod};
 use crate::rules::backoff::{self, go_seconds};
 use crate::rules::restart;
-use crate::state::{Failure, Life, Record, Run, SandboxPhase, State};
+use crate::state::{Failure, Incarnation, Life, Record, Run, SandboxPhase, State};
 use crate::time::{At, Mono, Wall};
 
 mod conditions;
@@ -217,12 +217,17 @@ fn container_status(pod: &Pod, state: &State, c: usize, now: Mono) -> ContainerS
     }
 }
 
-/// `ready`: without readiness probes, a main or sidecar is ready when it is started, and a regular
-/// init container when it has completed.
+/// `ready`: a main or sidecar is ready when it is started and its readiness probe, if it has one, has
+/// succeeded; a regular init container when it has completed.
 pub(crate) fn is_ready(container: &Container, record: &Record) -> bool {
     match container.kind {
         Kind::Init => record.completed,
-        Kind::Sidecar | Kind::Main => record.is_started(),
+        Kind::Sidecar | Kind::Main => {
+            let runs = |i: &&Incarnation| i.phase == Life::Running && i.started.is_some();
+            let unprobed = container.readiness.is_none();
+            let ready = |i: &Incarnation| unprobed || i.readiness.result == Some(true);
+            record.incarnations.iter().find(runs).is_some_and(ready)
+        }
     }
 }
 
@@ -275,7 +280,8 @@ fn waiting_again(pod: &Pod, state: &State, c: usize, now: Mono) -> Option<Contai
     }
     let delay = backoff::delay(record);
     let over = delay.is_none_or(|d| d.until <= now);
-    let failure = start_failure(container, record).filter(|_| over);
+    let failure =
+        start_failure(container, record).or_else(|| hook_failure(record)).filter(|_| over);
     failure.or_else(|| {
         let message = format!(
             "back-off {} restarting failed container={} pod={}",
@@ -288,6 +294,13 @@ fn waiting_again(pod: &Pod, state: &State, c: usize, now: Mono) -> Option<Contai
             message: Some(message),
         })
     })
+}
+
+/// Why the last start did not succeed, if it was for its `postStart` hook.
+fn hook_failure(record: &Record) -> Option<ContainerState> {
+    let message = record.last.as_ref()?.hook_failure.clone()?;
+    let reason = "PostStartHookError".to_owned();
+    Some(ContainerState::Waiting { reason, message: Some(message) })
 }
 
 /// What keeps a container from being started, if it failed.
@@ -348,7 +361,7 @@ fn terminated(run: &Run) -> ContainerState {
     let started = run.started.map_or(Wall(0), |at| at.wall);
     ContainerState::Terminated {
         exit_code: if exit.start_error.is_some() { 128 } else { exit.code },
-        reason: exit_reason(exit).to_owned(),
+        reason: run_reason(run).to_owned(),
         message: exit_message(exit),
         started_at: Some(started.rfc3339()),
         finished_at: Some(run.finished.wall.rfc3339()),
@@ -361,6 +374,10 @@ fn exit_message(exit: &Exit) -> Option<String> {
     let ours = exit.start_error.as_ref().map(|e| e.message.as_str());
     let parts: Vec<&str> = [ours, exit.message.as_deref()].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(": "))
+}
+
+fn run_reason(run: &Run) -> &'static str {
+    if run.started_over { "RestartingAllContainers" } else { exit_reason(&run.exit) }
 }
 
 /// The word for an exit.

@@ -16,9 +16,9 @@ use std::fs;
 use std::path::Path;
 
 use plan::{
-    Action, At, Container, ContainerState, Event, Exit, Fact, Kind, Life, Mono, Pod, Probe,
-    ProbeKind, PullWhen, RestartPolicy, StartError, State, Subject, Wall, deletion, exit_code,
-    fold, narrate, plan, status,
+    Action, At, Container, ContainerState, Event, Exit, Fact, Hook, Kind, Life, Mono, Pod, Probe,
+    ProbeKind, PullWhen, RestartPolicy, Rule, RuleAction, StartError, State, Subject, Wall,
+    deletion, exit_code, fold, narrate, plan, status,
 };
 
 /// 2026-01-01T00:00:00Z, so that times in answers are read at a glance.
@@ -104,16 +104,11 @@ fn show_time(at: Mono) -> String {
     }
 }
 
-/// `Always grace=30 deadline=60; init migrate; sidecar log probe(period=1 failures=3); main app always`
+/// `Always grace=30 deadline=60; init migrate; sidecar log startup(period=1 failures=3) pre-stop`
 fn parse_pod(text: &str) -> Pod {
     let mut parts = text.split(';').map(str::trim);
     let mut head = parts.next().unwrap().split_whitespace();
-    let restart_policy = match head.next().unwrap() {
-        "Always" => RestartPolicy::Always,
-        "OnFailure" => RestartPolicy::OnFailure,
-        "Never" => RestartPolicy::Never,
-        other => panic!("a restart policy, not {other}"),
-    };
+    let restart_policy = parse_policy(head.next().unwrap());
     let numbers: BTreeMap<&str, u32> = head.map(number).collect();
     Pod {
         namespace: "default".into(),
@@ -132,11 +127,11 @@ fn number(text: &str) -> (&str, u32) {
 }
 
 fn parse_container(text: &str) -> Container {
-    let (text, probe) = match text.split_once(" probe(") {
-        Some((head, probe)) => (head, Some(probe.strip_suffix(')').unwrap())),
-        None => (text, None),
-    };
     let words: Vec<&str> = text.split_whitespace().collect();
+    let within = |name: &str| {
+        let (_, rest) = text.split_once(&format!(" {name}("))?;
+        Some(rest.split_once(')').unwrap().0)
+    };
     Container {
         name: words[1].into(),
         kind: match words[0] {
@@ -147,9 +142,41 @@ fn parse_container(text: &str) -> Container {
         },
         image: format!("{}:1", words[1]),
         pull: if words.contains(&"pull-always") { PullWhen::EachStart } else { PullWhen::Once },
-        startup: probe.map(parse_probe),
+        policy: text
+            .split_once(" policy=")
+            .map(|(_, rest)| parse_policy(rest.split_whitespace().next().unwrap())),
+        rules: within("rules").into_iter().flat_map(|r| r.split(',')).map(parse_rule).collect(),
+        startup: within("startup").map(parse_probe),
+        readiness: within("readiness").map(parse_probe),
+        liveness: within("liveness").map(parse_probe),
+        post_start: words.contains(&"post-start"),
+        pre_stop: words.contains(&"pre-stop"),
+        notify: words.contains(&"notify"),
         standby: words.contains(&"standby"),
         at_start: words.contains(&"at-start"),
+    }
+}
+
+fn parse_policy(text: &str) -> RestartPolicy {
+    match text {
+        "Always" => RestartPolicy::Always,
+        "OnFailure" => RestartPolicy::OnFailure,
+        "Never" => RestartPolicy::Never,
+        other => panic!("a restart policy, not {other}"),
+    }
+}
+
+/// `restart in 42 43` or `restart-all not-in 0`.
+fn parse_rule(text: &str) -> Rule {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    Rule {
+        action: match words[0] {
+            "restart" => RuleAction::Restart,
+            "restart-all" => RuleAction::RestartAllContainers,
+            other => panic!("restart or restart-all, not {other}"),
+        },
+        within: words[1] == "in",
+        codes: words[2..].iter().map(|code| code.parse().unwrap()).collect(),
     }
 }
 
@@ -161,7 +188,26 @@ fn parse_probe(text: &str) -> Probe {
         period_s: get("period", 10),
         timeout_s: get("timeout", 1),
         failure_threshold: get("failures", 3),
+        success_threshold: get("successes", 1),
+        burst: get("burst", 0) > 0,
         grace_s: numbers.get("grace").copied(),
+    }
+}
+
+fn parse_kind(text: &str) -> ProbeKind {
+    match text {
+        "startup" => ProbeKind::Startup,
+        "readiness" => ProbeKind::Readiness,
+        "liveness" => ProbeKind::Liveness,
+        other => panic!("a kind of probe, not {other}"),
+    }
+}
+
+fn parse_hook(text: &str) -> Hook {
+    match text {
+        "post-start" => Hook::PostStart,
+        "pre-stop" => Hook::PreStop,
+        other => panic!("a hook, not {other}"),
     }
 }
 
@@ -175,8 +221,10 @@ struct World {
     /// Kinds of action that are told besides the ordinary ones: `create`, `resolve`, `clean`, ….
     told: BTreeSet<String>,
     obeying: BTreeSet<usize>,
-    /// What a probe says, by container; `hold` leaves it in flight.
-    probes: BTreeMap<usize, String>,
+    /// What a probe says, by container and kind; `hold` leaves it in flight.
+    probes: BTreeMap<(usize, ProbeKind), String>,
+    /// What becomes of a hook, if it does not succeed at once.
+    hooks: BTreeMap<(usize, Hook), String>,
     /// `create app` or `image app` or `sandbox` → how it fails, or `hold`.
     troubles: BTreeMap<String, String>,
 }
@@ -193,6 +241,7 @@ impl World {
             told: BTreeSet::new(),
             obeying: BTreeSet::new(),
             probes: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             troubles: BTreeMap::new(),
         }
     }
@@ -232,10 +281,22 @@ impl World {
             ["obey", names @ ..] => {
                 self.obeying = names.iter().map(|n| self.index(n)).collect();
             }
-            ["probe", name, result] => {
-                self.probes.insert(self.index(name), (*result).into());
+            [kind @ ("startup" | "readiness" | "liveness"), name, result] => {
+                self.probes.insert((self.index(name), parse_kind(kind)), (*result).into());
             }
-            ["probed", name, result] => self.probed(self.index(name), result),
+            ["probed", kind, name, result] => {
+                self.probed(self.index(name), parse_kind(kind), result);
+            }
+            [hook @ ("post-start" | "pre-stop"), name, result] => {
+                self.hooks.insert((self.index(name), parse_hook(hook)), (*result).into());
+            }
+            ["hooked", hook, name, result] => {
+                self.hooked(self.index(name), parse_hook(hook), result);
+            }
+            ["notify", name] => {
+                let c = self.index(name);
+                self.fold(Fact::Notified { c, inc: self.running(c) });
+            }
             ["tell", kinds @ ..] => self.told = kinds.iter().map(|k| (*k).into()).collect(),
             ["fail", what @ .., how] => {
                 self.troubles.insert(what.join(" "), (*how).into());
@@ -325,11 +386,17 @@ impl World {
                     self.fold(Fact::Started { c, inc });
                 }
             }
-            Action::Probe { c, inc, kind, .. } => {
-                self.fold(Fact::Probing { c, inc, kind });
-                let result = self.probes.get(&c).cloned().unwrap_or("fails".into());
-                self.probed(c, &result);
+            Action::Probe { c, inc, kind, early, .. } => {
+                self.fold(Fact::Probing { c, inc, kind, early });
+                let result = self.probes.get(&(c, kind)).cloned().unwrap_or("fails".into());
+                self.probed(c, kind, &result);
             }
+            Action::Hook { c, inc, hook } => {
+                self.fold(Fact::HookRunning { c, inc, hook });
+                let result = self.hooks.get(&(c, hook)).cloned().unwrap_or("succeeds".into());
+                self.hooked(c, hook, &result);
+            }
+            Action::RestartAll { c } => self.fold(Fact::RestartingAll { c }),
             Action::Stop { c, inc, why, grace_s } => {
                 self.fold(Fact::Stopping { c, inc, why, grace_s });
             }
@@ -362,7 +429,16 @@ impl World {
             Action::Start { c, inc, restart_count } => {
                 ("", format!("{} (restart {restart_count})", one("start", c, inc)))
             }
-            Action::Probe { c, inc, .. } => ("", one("probe", c, inc)),
+            Action::Probe { c, inc, kind, early, .. } => {
+                let early = if *early { " early" } else { "" };
+                let verb = format!("{} probe", format!("{kind:?}").to_lowercase());
+                ("", format!("{}{early}", one(&verb, c, inc)))
+            }
+            Action::Hook { c, inc, hook } => {
+                let verb = if *hook == Hook::PostStart { "postStart" } else { "preStop" };
+                ("", one(verb, c, inc))
+            }
+            Action::RestartAll { c } => ("", format!("restart all for {}", self.name(*c))),
             Action::Stop { c, inc, why, grace_s } => {
                 ("", format!("{} {why:?} grace {grace_s}s", one("stop", c, inc)))
             }
@@ -444,15 +520,26 @@ impl World {
         self.fold(Fact::Exited { c, inc, exit });
     }
 
-    fn probed(&mut self, c: usize, result: &str) {
-        let (inc, kind) = (self.running(c), ProbeKind::Startup);
+    fn hooked(&mut self, c: usize, hook: Hook, result: &str) {
+        let inc = self.running(c);
+        let failure = match result {
+            "hold" => return,
+            "succeeds" => None,
+            "fails" => Some("exited with 3".to_owned()),
+            _ => panic!("a hook succeeds, fails or holds, not {result}"),
+        };
+        self.fold(Fact::HookEnded { c, inc, hook, failure, notice: None });
+    }
+
+    fn probed(&mut self, c: usize, kind: ProbeKind, result: &str) {
+        let inc = self.running(c);
         let text = || "not yet".to_owned();
         match result {
             "hold" => {}
             "errs" => self.fold(Fact::ProbeErrored { c, inc, kind, message: text() }),
             "succeeds" | "fails" => {
                 let success = result == "succeeds";
-                self.fold(Fact::Probed { c, inc, kind, success, output: text() });
+                self.fold(Fact::Probed { c, inc, kind, success, warned: false, output: text() });
             }
             _ => panic!("a probe succeeds, fails, errs or holds, not {result}"),
         }

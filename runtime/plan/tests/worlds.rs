@@ -32,19 +32,19 @@ fn shape(number: usize) -> Pod {
     let at_start = take(2) == 1;
     let pull = if take(2) == 1 { PullWhen::EachStart } else { PullWhen::Once };
     let container = |kind, n: usize| Container {
-        name: format!("{kind:?}{n}").to_lowercase(),
-        kind,
-        image: "i".into(),
         pull,
         startup: (probe && kind != Kind::Init).then_some(Probe {
             initial_delay_s: 1,
             period_s: 2,
             timeout_s: 1,
             failure_threshold: 2,
+            success_threshold: 1,
+            burst: n == 1,
             grace_s: (n == 0).then_some(3),
         }),
         standby: standby && kind != Kind::Init,
         at_start: at_start && n == 0,
+        ..Container::new(&format!("{kind:?}{n}").to_lowercase(), kind, "i")
     };
     let mut containers = Vec::new();
     let a = (0..inits).map(|n| container(Kind::Init, n));
@@ -98,6 +98,7 @@ struct Book {
     stop: Option<(Mono, u32, Stop)>,
     killed: bool,
     probing: bool,
+    early: bool,
 }
 
 struct World {
@@ -282,9 +283,13 @@ impl World {
         if book.running == Some(inc) {
             book.seen_started |= success;
             book.started |= success;
-            book.failures = if success { 0 } else { book.failures + 1 };
+            if success {
+                book.failures = 0;
+            } else if !book.early {
+                book.failures += 1;
+            }
         }
-        self.fold(&Fact::Probed { c, inc, kind, success, output: "o".into() });
+        self.fold(&Fact::Probed { c, inc, kind, success, warned: false, output: "o".into() });
     }
 
     fn exit(&mut self, c: usize, inc: u32, code: i32) {
@@ -421,12 +426,12 @@ impl World {
                 self.fold(&Fact::Creating { c, inc });
             }
             Action::Start { c, inc, restart_count } => self.start(c, inc, restart_count),
-            Action::Probe { c, inc, kind, .. } => {
+            Action::Probe { c, inc, kind, early, .. } => {
                 let book = &mut self.books[c];
                 assert!(!book.probing && !book.started && book.running == Some(inc));
-                book.probing = true;
+                (book.probing, book.early) = (true, early);
                 self.pending.push(Pending::Probe(c, inc));
-                self.fold(&Fact::Probing { c, inc, kind });
+                self.fold(&Fact::Probing { c, inc, kind, early });
             }
             Action::Stop { c, inc, why, grace_s } => {
                 let book = &mut self.books[c];
@@ -434,10 +439,12 @@ impl World {
                 match why {
                     Stop::StartupProbe => assert_eq!(book.failures, 2, "failures in a row"),
                     Stop::Restart => assert!(book.asked),
+                    Stop::LivenessProbe | Stop::PostStart => panic!("it has none"),
                 }
                 book.stop = Some((self.now, grace_s, why));
                 self.fold(&Fact::Stopping { c, inc, why, grace_s });
             }
+            Action::Hook { .. } | Action::RestartAll { .. } => panic!("nobody has one"),
             Action::End { why, grace_s } => {
                 assert!(self.ending.is_none());
                 self.ending = Some((why, self.now, grace_s));

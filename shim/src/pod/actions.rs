@@ -11,10 +11,14 @@ impl Machine {
             Action::ResolveImage { c } => self.resolve_image(c),
             Action::Create { c, inc } => self.create(c, inc),
             Action::Start { c, inc, restart_count } => self.start(c, inc, restart_count),
-            Action::Probe { c, inc, kind, timeout_s } => self.probe(c, inc, kind, timeout_s),
+            Action::Probe { c, inc, kind, early, timeout_s } => {
+                self.probe(c, inc, kind, early, timeout_s);
+            }
             Action::Stop { c, inc, why, grace_s } => {
                 self.record(Fact::Stopping { c, inc, why, grace_s });
             }
+            // No container of this release has a hook or a rule.
+            Action::Hook { .. } | Action::RestartAll { .. } => {}
             Action::End { why, grace_s } => {
                 self.record(Fact::Ending { why, grace_s });
             }

@@ -7,6 +7,9 @@ use super::file::{PodFile, PullOverride};
 /// The annotation that names containers with a standing spare.
 pub const STANDBY: &str = "podshim.dev/standby";
 
+/// The annotation that turns early attempts of probes off, with the value `false`.
+pub const BURST: &str = "podshim.dev/burst";
+
 /// All containers of a pod, inits first: the order of every index in facts and actions.
 pub fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
@@ -17,21 +20,21 @@ pub fn compile(file: &PodFile) -> plan::Pod {
     let meta = &file.pod.metadata;
     let spec = file.pod.spec.clone().unwrap_or_default();
     let inits = spec.init_containers.as_ref().map_or(0, Vec::len);
-    let standby = standby(&file.pod);
+    let kind = |index: usize, c: &Container| match (index < inits, c.restart_policy.as_deref()) {
+        (false, _) => plan::Kind::Main,
+        (true, Some("Always")) => plan::Kind::Sidecar,
+        (true, _) => plan::Kind::Init,
+    };
+    let standby = named(&file.pod, STANDBY);
+    let burst = annotation(&file.pod, BURST) != Some("false");
     let containers = containers(&spec)
         .enumerate()
         .map(|(index, c)| plan::Container {
-            name: c.name.clone(),
-            kind: match (index < inits, c.restart_policy.as_deref()) {
-                (false, _) => plan::Kind::Main,
-                (true, Some("Always")) => plan::Kind::Sidecar,
-                (true, _) => plan::Kind::Init,
-            },
-            image: c.image.clone().unwrap_or_default(),
             pull: pull_when(file, index),
-            startup: c.startup_probe.as_ref().map(probe),
+            startup: c.startup_probe.as_ref().map(|p| probe(p, burst)),
             standby: standby.contains(&c.name.as_str()),
             at_start: file.at_start.contains(&index),
+            ..plan::Container::new(&c.name, kind(index, c), c.image.as_deref().unwrap_or_default())
         })
         .collect();
     plan::Pod {
@@ -62,7 +65,7 @@ fn seconds(s: i64) -> u32 {
     u32::try_from(s).unwrap_or(if s < 0 { 0 } else { u32::MAX })
 }
 
-fn probe(probe: &Probe) -> plan::Probe {
+fn probe(probe: &Probe, burst: bool) -> plan::Probe {
     let field = |value: Option<i32>, default: u32| match value {
         Some(v) if v > 0 => v.unsigned_abs(),
         _ => default,
@@ -72,6 +75,8 @@ fn probe(probe: &Probe) -> plan::Probe {
         period_s: field(probe.period_seconds, 10),
         timeout_s: field(probe.timeout_seconds, 1),
         failure_threshold: field(probe.failure_threshold, 3),
+        success_threshold: field(probe.success_threshold, 1),
+        burst,
         grace_s: probe.termination_grace_period_seconds.map(seconds),
     }
 }
@@ -85,11 +90,12 @@ fn pull_when(file: &PodFile, index: usize) -> plan::PullWhen {
     if each { plan::PullWhen::EachStart } else { plan::PullWhen::Once }
 }
 
-fn standby(pod: &Pod) -> Vec<&str> {
-    pod.metadata
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(STANDBY))
-        .map(|list| list.split(',').map(str::trim).collect())
-        .unwrap_or_default()
+fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The containers that an annotation names.
+fn named<'a>(pod: &'a Pod, key: &str) -> Vec<&'a str> {
+    let list = annotation(pod, key).into_iter();
+    list.flat_map(|list| list.split(',')).map(str::trim).collect()
 }

@@ -32,8 +32,15 @@ impl Attempt {
 }
 
 impl Machine {
-    pub(super) fn probe(&mut self, c: usize, inc: u32, kind: ProbeKind, timeout_s: u32) {
-        self.record(Fact::Probing { c, inc, kind });
+    pub(super) fn probe(
+        &mut self,
+        c: usize,
+        inc: u32,
+        kind: ProbeKind,
+        early: bool,
+        timeout_s: u32,
+    ) {
+        self.record(Fact::Probing { c, inc, kind, early });
         if let Err(message) = self.try_probe(c, inc, kind, timeout_s) {
             self.record(Fact::ProbeErrored { c, inc, kind, message });
         }
@@ -85,6 +92,7 @@ impl Machine {
                 inc,
                 kind,
                 success: false,
+                warned: false,
                 output: format!(
                     "command timed out: {:?} timed out after {timeout_s}s",
                     self.probe_command(c).unwrap_or_default().join(" "),
@@ -92,7 +100,8 @@ impl Machine {
             },
             (_, Some(failure), _) => Fact::ProbeErrored { c, inc, kind, message: failure.message },
             (_, None, Some(exit)) => {
-                Fact::Probed { c, inc, kind, success: exit.code == 0, output: legible(&output) }
+                let (success, output) = (exit.code == 0, legible(&output));
+                Fact::Probed { c, inc, kind, success, warned: false, output }
             }
             (_, None, None) => {
                 let message = "the container ended before the probe ran".into();

@@ -167,27 +167,16 @@ fn span(inc: Option<u32>, doing: Doing, from_ms: f64, to_ms: f64, exit_code: Opt
 
 #[cfg(test)]
 mod tests {
-    use plan::{Exit, ProbeKind, PullWhen, RestartPolicy, Wall};
+    use plan::{Exit, ProbeKind, RestartPolicy, Wall};
 
     use super::*;
 
     pub(super) fn pod() -> Pod {
         let container = |name: &str, kind, startup| plan::Container {
-            name: name.into(),
-            kind,
-            image: "i".into(),
-            pull: PullWhen::Once,
             startup,
-            standby: false,
-            at_start: false,
+            ..plan::Container::new(name, kind, "i")
         };
-        let probe = plan::Probe {
-            initial_delay_s: 0,
-            period_s: 1,
-            timeout_s: 1,
-            failure_threshold: 1,
-            grace_s: None,
-        };
+        let probe = plan::Probe { period_s: 1, failure_threshold: 1, ..plan::Probe::default() };
         Pod {
             namespace: "default".into(),
             name: "p".into(),
@@ -211,8 +200,28 @@ mod tests {
             (21, Fact::Creating { c: 0, inc: 0 }),
             (22, Fact::Creating { c: 1, inc: 0 }),
             (30, Fact::Started { c: 0, inc: 0 }),
-            (35, Fact::Probed { c: 0, inc: 0, kind, success: false, output: String::new() }),
-            (40, Fact::Probed { c: 0, inc: 0, kind, success: true, output: String::new() }),
+            (
+                35,
+                Fact::Probed {
+                    c: 0,
+                    inc: 0,
+                    kind,
+                    success: false,
+                    warned: false,
+                    output: String::new(),
+                },
+            ),
+            (
+                40,
+                Fact::Probed {
+                    c: 0,
+                    inc: 0,
+                    kind,
+                    success: true,
+                    warned: false,
+                    output: String::new(),
+                },
+            ),
             (41, Fact::Started { c: 1, inc: 0 }),
             (50, exited(0, 0, 1)),
             (51, Fact::Creating { c: 0, inc: 1 }),

@@ -21,10 +21,14 @@ pub(crate) fn end_due(draft: &mut Draft) -> Option<Action> {
     if state.sandbox.phase == SandboxPhase::Impossible {
         return end(End::SandboxFailed, pod.grace_s);
     }
-    if init_failed(draft) {
+    let starts_over = state.starts_over();
+    if !starts_over && init_failed(draft) {
         return end(End::InitFailed, pod.grace_s);
     }
-    if state.initialized && pod.mains().all(|(c, _)| restart::is_done(pod, state, c)) {
+    if !starts_over
+        && state.initialized
+        && pod.mains().all(|(c, _)| restart::is_done(pod, state, c))
+    {
         return end(End::Completed, pod.grace_s);
     }
     // Counted from the acceptance, so that pulls, init containers and restarts are in it.

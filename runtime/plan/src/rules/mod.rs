@@ -4,6 +4,7 @@
 
 pub(crate) mod backoff;
 pub(crate) mod create;
+pub(crate) mod hook;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod main;

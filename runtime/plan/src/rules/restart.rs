@@ -4,28 +4,74 @@
 //!
 //! Says whether, never when: order is `init`'s, delay is `backoff`'s.
 
-use crate::fact::Exit;
-use crate::model::{Kind, Pod, RestartPolicy};
-use crate::state::{Run, State};
+use crate::fact::{Action, Exit, Subject};
+use crate::model::{Container, Kind, Pod, RestartPolicy, Rule, RuleAction};
+use crate::plan::Draft;
+use crate::state::{Restarting, Run, State};
 
 /// Whether container `c` is to run (again) when it does not, in a pod that does not end.
 pub(crate) fn wanted(pod: &Pod, state: &State, c: usize) -> bool {
     let (container, record) = (&pod.containers[c], &state.records[c]);
     let Some(last) = &record.last else { return true };
     record.forced
+        || record.again
         || match container.kind {
             Kind::Sidecar => true,
-            Kind::Init => !record.completed && pod.restart_policy != RestartPolicy::Never,
-            Kind::Main => main_restarts(pod.restart_policy, last),
+            Kind::Init => !record.completed && init_restarts(pod, container, last),
+            Kind::Main => main_restarts(pod, container, last),
         }
 }
 
-fn main_restarts(policy: RestartPolicy, last: &Run) -> bool {
-    match policy {
-        RestartPolicy::Always => true,
-        // A container that answers the probe's kill with 0 has still failed its probe.
-        RestartPolicy::OnFailure => last.exit.code != 0 || last.probe_killed,
-        RestartPolicy::Never => false,
+/// The policy in effect: the container's own, else the pod's (KEP-5307).
+pub(crate) fn policy(pod: &Pod, container: &Container) -> RestartPolicy {
+    container.policy.unwrap_or(pod.restart_policy)
+}
+
+fn init_restarts(pod: &Pod, container: &Container, last: &Run) -> bool {
+    rule(container, last).is_some() || policy(pod, container) != RestartPolicy::Never
+}
+
+fn main_restarts(pod: &Pod, container: &Container, last: &Run) -> bool {
+    let policy = policy(pod, container);
+    // A container that answers the probe's kill with 0 has still failed its probe.
+    if last.failed_by_us {
+        return policy != RestartPolicy::Never;
+    }
+    rule(container, last).is_some()
+        || match policy {
+            RestartPolicy::Always => true,
+            RestartPolicy::OnFailure => last.exit.code != 0,
+            RestartPolicy::Never => false,
+        }
+}
+
+/// What the first rule says that matches how a container ended by itself.
+fn rule(container: &Container, last: &Run) -> Option<RuleAction> {
+    let matches = |rule: &&Rule| rule.codes.contains(&last.exit.code) == rule.within;
+    container.rules.iter().find(matches).map(|rule| rule.action)
+}
+
+/// Whether the way in which a container ended makes the pod start over.
+pub(crate) fn asks_for_all(container: &Container, last: &Run) -> bool {
+    !last.failed_by_us && rule(container, last) == Some(RuleAction::RestartAllContainers)
+}
+
+/// Starts the pod over, if an exit asked for it, and kills what still runs then: "all containers are
+/// restarted … without preStop hooks and grace" (KEP-5532).
+pub(crate) fn all(draft: &mut Draft) {
+    if let Restarting::Killing(since) = draft.state.restarting_all {
+        for (c, _, record) in draft.containers() {
+            let Some(running) = record.running() else { continue };
+            match running.killed {
+                None => draft.act(Action::Kill { c, inc: running.inc }),
+                Some(_) => {
+                    let reason = "was killed, because the pod starts over, and has not ended yet";
+                    draft.wait(Subject::Container(c), reason, Some(since), None);
+                }
+            }
+        }
+    } else if let Some((c, _, _)) = draft.containers().find(|(_, _, record)| record.wants_all) {
+        draft.act(Action::RestartAll { c });
     }
 }
 

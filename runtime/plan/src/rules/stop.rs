@@ -5,13 +5,15 @@
 //! - Mains and regular init containers get their stop signal at once.
 //! - A sidecar's waits until all mains and all later sidecars are dead, at most for the grace. (A
 //!   kubelet looks only at the sidecar directly after it, so a gap breaks its chain; ours does not.)
-//! - What a container waited is taken off its grace in whole seconds, and between stop signal and
-//!   SIGKILL lie always 2 s at least, as with a kubelet.
+//! - `preStop` hooks run first, all at once, those of sidecars too.
+//! - What a container waited, and what its hook took, is taken off its grace in whole seconds, and
+//!   between stop signal and SIGKILL lie always 2 s at least, as with a kubelet.
 //! - What was created and never started is killed; what is being created is waited for first.
 
 use crate::fact::{Action, Stop, Subject};
 use crate::model::{Kind, Pod};
 use crate::plan::Draft;
+use crate::rules::hook;
 use crate::state::{Clock, Incarnation, Life, SandboxPhase, State};
 use crate::time::Mono;
 
@@ -23,6 +25,7 @@ pub(crate) fn containers(draft: &mut Draft) {
     for (c, _, record) in draft.containers() {
         for running in record.incarnations.iter().filter(|i| i.phase == Life::Running) {
             match &running.stop {
+                Some(stop) if hook::before_stop(draft, c, running, stop.clock) => {}
                 Some(stop) => signal_then_kill(draft, c, running, stop.clock),
                 None if record.restart_asked => {
                     let (inc, why, grace_s) = (running.inc, Stop::Restart, draft.pod.grace_s);
@@ -54,7 +57,7 @@ fn stop_at_end(draft: &mut Draft, c: usize, i: &Incarnation, clock: Clock) {
         _ if draft.state.kill_asked => kill(draft, c, i),
         // A signal now could be lost: before execve(2) pid 1 has no handler, so the kernel drops it.
         Life::Starting => {
-            let end = kill_at(clock, clock.since);
+            let end = kill_at(i, clock, clock.since);
             if end <= draft.now {
                 kill(draft, c, i);
             } else {
@@ -62,6 +65,9 @@ fn stop_at_end(draft: &mut Draft, c: usize, i: &Incarnation, clock: Clock) {
             }
         }
         Life::Running => {
+            if hook::before_stop(draft, c, i, earlier(i, clock)) {
+                return;
+            }
             let blocker = (i.signalled.is_none() && clock.deadline() > draft.now)
                 .then(|| before_in_order(draft.pod, draft.state, c))
                 .flatten();
@@ -92,8 +98,8 @@ fn signal_then_kill(draft: &mut Draft, c: usize, running: &Incarnation, clock: C
     let Some(signalled) = running.signalled else {
         return draft.act(Action::Signal { c, inc: running.inc });
     };
-    let own = running.stop.as_ref().map(|stop| kill_at(stop.clock, signalled));
-    let end = kill_at(clock, signalled);
+    let own = running.stop.as_ref().map(|stop| kill_at(running, stop.clock, signalled));
+    let end = kill_at(running, clock, signalled);
     let end = own.map_or(end, |own| own.min(end));
     if end <= draft.now {
         kill(draft, c, running);
@@ -109,15 +115,27 @@ fn kill(draft: &mut Draft, c: usize, incarnation: &Incarnation) {
     }
 }
 
+/// The clock that ends first: the pod's, or that of the container's own stop.
+fn earlier(i: &Incarnation, clock: Clock) -> Clock {
+    match &i.stop {
+        Some(stop) if stop.clock.deadline() < clock.deadline() => stop.clock,
+        _ => clock,
+    }
+}
+
 /// When a container that was signalled at `signalled` is killed.
-fn kill_at(clock: Clock, signalled: Mono) -> Mono {
+fn kill_at(i: &Incarnation, clock: Clock, signalled: Mono) -> Mono {
     let least = signalled.plus_s(LEAST_GRACE_S);
     if signalled < clock.since {
         // A shortened clock began after the signal.
         return clock.deadline().max(least);
     }
-    let waited = u32::try_from(signalled.whole_s_since(clock.since)).unwrap_or(u32::MAX);
-    signalled.plus_s(clock.grace_s.saturating_sub(waited)).max(least)
+    // A hook that was given up took all the time there was.
+    let hook_over = i.pre_stop.begun.map(|_| i.pre_stop.ended.unwrap_or(signalled));
+    let hook_over = hook_over.unwrap_or(clock.since).clamp(clock.since, signalled);
+    let spent = hook_over.whole_s_since(clock.since) + signalled.whole_s_since(hook_over);
+    let spent = u32::try_from(spent).unwrap_or(u32::MAX);
+    signalled.plus_s(clock.grace_s.saturating_sub(spent)).max(least)
 }
 
 /// Whole seconds that incarnation `i` of container `c` has until SIGKILL if it is signalled right
@@ -129,7 +147,7 @@ pub(crate) fn left_s(pod: &Pod, state: &State, c: usize, i: &Incarnation) -> Opt
     let in_order = own.is_some() || before_in_order(pod, state, c).is_none();
     let end = |clock: Clock| {
         let at = if in_order { state.latest } else { clock.deadline().max(state.latest) };
-        kill_at(clock, at).whole_s_since(at)
+        kill_at(i, clock, at).whole_s_since(at)
     };
     clock.map(end).min()
 }

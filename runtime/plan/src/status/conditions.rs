@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{PodPhase, has_lasting_sandbox, is_ready, phase};
 use crate::model::{Container, Kind, Pod};
-use crate::state::{Record, State};
+use crate::state::{Record, Restarting, State};
 use crate::time::{At, Wall};
 
 /// One entry of `status.conditions`.
@@ -30,13 +30,21 @@ pub struct Condition {
 }
 
 /// A kubelet's order.
-const ORDER: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const ORDER: [&str; 6] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "AllContainersRestarting",
+];
 const INITIALIZED: usize = 1;
+/// How many are there always; the last only once a pod has started over.
+const ALWAYS: usize = 5;
 
 /// The values of the conditions after the last fact, in [`ORDER`].
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Conditions([Value; 5]);
+pub(crate) struct Conditions([Value; 6]);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Value {
@@ -66,6 +74,7 @@ pub(crate) fn note_transitions(pod: &Pod, state: &mut State, at: At) {
         ready.clone(),
         ready,
         Value::of(true),
+        starts_over(pod, state),
     ];
     for (index, value) in values.iter_mut().enumerate() {
         let old = &state.conditions.0[index];
@@ -87,7 +96,8 @@ pub(super) fn shown(state: &State) -> Vec<Condition> {
     if state.accepted.is_none() {
         return Vec::new();
     }
-    let values = ORDER.iter().zip(&state.conditions.0);
+    let count = if state.restarting_all == Restarting::Never { ALWAYS } else { ORDER.len() };
+    let values = ORDER.iter().zip(&state.conditions.0).take(count);
     let show = |(kind, value): (&&'static str, &Value)| Condition {
         kind,
         status: if value.holds { "True" } else { "False" },
@@ -96,6 +106,20 @@ pub(super) fn shown(state: &State) -> Vec<Condition> {
         message: value.message.clone(),
     };
     values.map(show).collect()
+}
+
+/// What runs is being killed, so that the pod can start over (KEP-5532).
+fn starts_over(pod: &Pod, state: &State) -> Value {
+    if matches!(state.restarting_all, Restarting::Killing(_)) {
+        let reason = Some("RestartAllContainersStarted");
+        let message = Some("container exited with restart policy rule".to_owned());
+        return Value { reason, message, ..Value::of(true) };
+    }
+    match phase(pod, state) {
+        PodPhase::Succeeded => Value::no("PodCompleted", None),
+        PodPhase::Failed => Value::no("PodFailed", None),
+        PodPhase::Pending | PodPhase::Running => Value::of(false),
+    }
 }
 
 /// Every init container has completed and every sidecar is started, or a main has run.
