@@ -70,7 +70,7 @@ pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
         Fact::ProbeErrored { c, inc, kind, message } => {
             probe_errored(state, *c, *inc, *kind, message)
         }
-        Fact::HookEnded { c, hook, failure, notice, .. } => {
+        Fact::HookEnded { c, inc, hook, failure, notice } if runs(state, *c, *inc) => {
             hook_ended(*c, *hook, failure.is_some(), notice.as_deref())
         }
         Fact::RestartingAll { c } if state.ending.is_none() => {
@@ -239,6 +239,10 @@ fn capital(kind: ProbeKind) -> &'static str {
         ProbeKind::Readiness => "Readiness",
         ProbeKind::Liveness => "Liveness",
     }
+}
+
+fn runs(state: &State, c: usize, inc: u32) -> bool {
+    state.incarnations(c).iter().any(|i| i.inc == inc && i.runs())
 }
 
 /// What a hook said is kept out of its event, as by a kubelet: it may hold secrets.

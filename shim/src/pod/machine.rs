@@ -27,6 +27,7 @@ use super::clients::Clients;
 use super::compile;
 use super::execs::Running;
 use super::file::PodFile;
+use super::hooks::Sleeping;
 use super::image::Pull;
 use super::signals::Signals;
 use super::tokens::{self, Token};
@@ -72,6 +73,8 @@ pub struct Machine {
     /// Programs under way in containers, besides their own.
     pub(super) execs: Vec<Running>,
     pub(super) next_exec: u32,
+    /// Hooks that only wait.
+    pub(super) sleeping: Vec<Sleeping>,
     pub(super) pulls: Vec<Pull>,
     /// Children that were reaped before anybody knew what they are, with their exit.
     pub(super) strays: HashMap<i32, plan::Exit>,
@@ -142,6 +145,7 @@ impl Machine {
             living: Vec::new(),
             execs: Vec::new(),
             next_exec: 0,
+            sleeping: Vec::new(),
             pulls: Vec::new(),
             strays: HashMap::new(),
             events: VecDeque::new(),
@@ -320,7 +324,8 @@ impl Machine {
         let probes = self.execs.iter().filter_map(Running::deadline);
         let blocked = self.pump.as_ref().is_some_and(Pump::blocked);
         let retry = blocked.then(|| Mono(clock::mono().0 + RETRY_MS * 1_000_000));
-        creators.chain(probes).chain(retry).min()
+        let sleeps = self.sleeping.iter().map(|s| s.until);
+        creators.chain(probes).chain(sleeps).chain(retry).min()
     }
 
     /// What is due by time and not by an event.
@@ -328,6 +333,7 @@ impl Machine {
         let now = clock::now();
         self.end_late_creators(now.mono);
         self.end_late_probes(now.mono);
+        self.end_sleeps(now.mono);
         self.retry_logs(now.wall);
     }
 

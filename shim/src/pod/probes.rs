@@ -1,7 +1,8 @@
-//! Probes that run a program in the container.
+//! Probes: one attempt at a time of each.
 
 use std::os::fd::OwnedFd;
 
+use k8s_openapi::api::core::v1::{Container, Probe};
 use plan::{Fact, Mono, ProbeKind};
 use runtime::exec::ExecIo;
 
@@ -53,7 +54,7 @@ impl Machine {
         kind: ProbeKind,
         timeout_s: u32,
     ) -> Result<(), String> {
-        let args = self.probe_command(c).ok_or("the probe has no command")?;
+        let args = self.probe_command(c, kind).ok_or("the probe has no command")?;
         let attempt = Attempt {
             kind,
             output: Vec::new(),
@@ -62,14 +63,15 @@ impl Machine {
             timed_out: false,
         };
         let purpose = Purpose::Probe(attempt);
-        self.run_in(c, inc, "startup-probe".into(), &args, &ExecIo::Captured, purpose)
+        let name = format!("{}-probe", format!("{kind:?}").to_lowercase());
+        self.run_in(c, inc, name, &args, &ExecIo::Captured, purpose)
     }
 
     /// The probe's command. References in it are to variables with plain values only (Kubernetes:
     /// pkg/kubelet/prober, `ExpandContainerCommandOnlyStatic`).
-    fn probe_command(&self, c: usize) -> Option<Vec<String>> {
+    fn probe_command(&self, c: usize, kind: ProbeKind) -> Option<Vec<String>> {
         let container = containers(self.file.pod.spec.as_ref()?).nth(c)?;
-        let exec = container.startup_probe.as_ref()?.exec.as_ref()?;
+        let exec = probe_of(container, kind)?.exec.as_ref()?;
         let value = |name: &str| {
             let plain = container.env.iter().flatten().filter(|v| v.value_from.is_none());
             plain.rev().find(|v| v.name == name).map(|v| v.value.as_deref().unwrap_or_default())
@@ -80,11 +82,8 @@ impl Machine {
 
     /// What an attempt that is over says of the container.
     pub(super) fn finish_probe(&mut self, running: Running) {
-        let Running { c, inc, exec, failed, ended, purpose, .. } = running;
-        let Purpose::Probe(mut attempt) = purpose else { return };
-        if let Some(output) = &exec.output {
-            attempt.read(output);
-        }
+        let Running { c, inc, failed, ended, purpose, .. } = running;
+        let Purpose::Probe(attempt) = purpose else { return };
         let Attempt { kind, output, timeout_s, timed_out, .. } = attempt;
         let fact = match (timed_out, failed, ended) {
             (true, _, _) => Fact::Probed {
@@ -95,7 +94,7 @@ impl Machine {
                 warned: false,
                 output: format!(
                     "command timed out: {:?} timed out after {timeout_s}s",
-                    self.probe_command(c).unwrap_or_default().join(" "),
+                    self.probe_command(c, kind).unwrap_or_default().join(" "),
                 ),
             },
             (_, Some(failure), _) => Fact::ProbeErrored { c, inc, kind, message: failure.message },
@@ -125,15 +124,23 @@ impl Machine {
     }
 }
 
-/// Reads what is there, and keeps what is within the limit. `true` at the end of the output.
+fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Startup => container.startup_probe.as_ref(),
+        ProbeKind::Readiness => container.readiness_probe.as_ref(),
+        ProbeKind::Liveness => container.liveness_probe.as_ref(),
+    }
+}
+
 /// Without control characters, each of which would need six in the journal.
-fn legible(output: &[u8]) -> String {
+pub(super) fn legible(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let is_strange = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     text.trim_end().replace(is_strange, "\u{fffd}")
 }
 
-fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
+/// Reads what is there, and keeps what is within the limit. `true` at the end of the output.
+pub(super) fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 4096];
     loop {
         match rustix::io::read(fd, &mut buffer) {
