@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use integration::{Instance, count, of_kind, pod, position, status_of};
@@ -236,4 +237,41 @@ fn rules_restart_one_container_or_all() {
     let before = &status_of(&pod, "log")["lastState"]["terminated"];
     assert_eq!(before["reason"], "RestartingAllContainers", "{pod:#}");
     assert_eq!(condition(&pod, "AllContainersRestarting"), "False");
+}
+
+/// systemd-notify(1) is in no small image: busybox' nc cannot send datagrams either, so the socket is
+/// spoken to from outside, through the container's root.
+#[test]
+fn a_sidecar_that_is_to_notify_is_started_when_it_has() {
+    let podshim = Instance::new();
+    let running = podshim.start(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: p, annotations: {podshim.dev/notify: log}}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - name: log
+    image: alpine:latest
+    restartPolicy: Always
+    securityContext: {runAsUser: 1000}
+    command: [sh, -c, 'echo $NOTIFY_SOCKET; sleep 1000']
+  containers:
+  - {name: main, image: alpine:latest, command: ['true']}
+",
+    );
+    podshim.until("running", |p| status_of(p, "log")["state"]["running"].is_object());
+    assert_eq!(status_of(&podshim.pod().unwrap(), "log")["started"], false);
+    let socket = podshim.podshim(&["logs", "p", "-c", "log"]).out;
+    assert_eq!(socket, "/dev/podshim-notify\n");
+    let at = format!("/proc/{}/root{}", podshim.pids()["log"], socket.trim());
+    let ours = UnixDatagram::unbound().unwrap();
+    ours.send_to(b"STATUS=warming up\nMAINPID=1", &at).unwrap();
+    ours.send_to(&[0xff; 6000], &at).unwrap();
+    ours.send_to(b"READY=0", &at).unwrap();
+    assert_eq!(status_of(&podshim.pod().unwrap(), "log")["started"], false);
+    ours.send_to(b"X=1\nREADY=1\n", &at).unwrap();
+    let (code, text) = running.wait();
+    assert_eq!(code, 0, "{text}");
 }

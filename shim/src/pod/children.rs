@@ -109,6 +109,7 @@ impl Machine {
         exit.oom = self.cgroups.oom_kills(&self.pod_cgroup, &cgroup).is_ok_and(|kills| kills > 0);
         self.drain(incarnation.c);
         exit.message = self.last_words(&incarnation, &exit);
+        self.forget_notifications(incarnation.c);
         self.sleeping.retain(|s| (s.c, s.inc) != (incarnation.c, incarnation.inc));
         self.record(Fact::Exited { c: incarnation.c, inc: incarnation.inc, exit });
     }

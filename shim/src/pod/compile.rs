@@ -38,6 +38,7 @@ pub fn compile(file: &PodFile) -> plan::Pod {
             liveness: c.liveness_probe.as_ref().map(|p| probe(p, burst)),
             post_start: c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()),
             pre_stop: c.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some()),
+            notify: bundles::notify::is_expected(&file.pod, &c.name),
             standby: standby.contains(&c.name.as_str()),
             at_start: file.at_start.contains(&index),
             ..plan::Container::new(&c.name, kind(index, c), c.image.as_deref().unwrap_or_default())

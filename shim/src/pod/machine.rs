@@ -29,6 +29,7 @@ use super::execs::Running;
 use super::file::PodFile;
 use super::hooks::Sleeping;
 use super::image::Pull;
+use super::notify::Notifier;
 use super::signals::Signals;
 use super::tokens::{self, Token};
 use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
@@ -75,6 +76,8 @@ pub struct Machine {
     pub(super) next_exec: u32,
     /// Hooks that only wait.
     pub(super) sleeping: Vec<Sleeping>,
+    /// Sockets on which containers speak of themselves.
+    pub(super) notifiers: Vec<Notifier>,
     pub(super) pulls: Vec<Pull>,
     /// Children that were reaped before anybody knew what they are, with their exit.
     pub(super) strays: HashMap<i32, plan::Exit>,
@@ -146,6 +149,7 @@ impl Machine {
             execs: Vec::new(),
             next_exec: 0,
             sleeping: Vec::new(),
+            notifiers: Vec::new(),
             pulls: Vec::new(),
             strays: HashMap::new(),
             events: VecDeque::new(),
@@ -254,7 +258,15 @@ impl Machine {
             Subject::Pod => None,
             Subject::Container(c) => self.pod.containers.get(c).map(|c| c.name.clone()),
         };
-        PodWaiting { container, reason: waiting.reason.clone(), until: waiting.until }
+        let said = match waiting.subject {
+            Subject::Container(c) => self.status_of(c),
+            Subject::Pod => None,
+        };
+        let mut reason = waiting.reason.clone();
+        if let Some(said) = said {
+            reason = format!("{reason}; it says {said:?}");
+        }
+        PodWaiting { container, reason, until: waiting.until }
     }
 
     /// `status` of the pod, with what only the host knows added.
@@ -347,6 +359,7 @@ impl Machine {
             Token::Creator(pid) => self.on_creator_message(pid.cast_signed()),
             Token::Started(pid) => self.on_start_pipe(pid.cast_signed()),
             Token::Exec(helper) => self.on_exec(helper.cast_signed()),
+            Token::Notify(c) => self.on_notification(c as usize),
             Token::Stream(index) => self.on_output(index),
         }
     }

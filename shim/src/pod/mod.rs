@@ -27,6 +27,7 @@ mod image;
 mod last_words;
 mod machine;
 pub mod network;
+mod notify;
 mod output;
 mod probes;
 pub mod sandbox;
