@@ -145,7 +145,7 @@ pub const TABLE: &[Type] = &[
             ignored("preemptionPolicy"),
             ignored("priority"),
             ignored("priorityClassName"),
-            warned("readinessGates", "nobody here sets such conditions"),
+            acted("readinessGates"),
             refused("resourceClaims", "devices are not given to containers"),
             warned("resources", "limits are those of the containers"),
             acted("restartPolicy"),
@@ -165,6 +165,7 @@ pub const TABLE: &[Type] = &[
             acted("volumes"),
         ],
     },
+    Type { name: "io.k8s.api.core.v1.PodReadinessGate", fields: &[acted("conditionType")] },
     Type {
         name: "io.k8s.api.core.v1.PodOS",
         fields: &[refused("name", "there are only Linux containers").unless(&["linux"])],

@@ -143,6 +143,8 @@ pub struct Pod {
     pub grace_s: u32,
     /// `spec.activeDeadlineSeconds`.
     pub active_deadline_s: Option<u32>,
+    /// `spec.readinessGates`: conditions that somebody else would have to set.
+    pub gates: Vec<String>,
     /// All containers: `spec.initContainers` in their order, then `spec.containers` in theirs.
     /// An index into this list names a container in every fact and action.
     pub containers: Vec<Container>,

@@ -109,7 +109,8 @@ fn parse_pod(text: &str) -> Pod {
     let mut parts = text.split(';').map(str::trim);
     let mut head = parts.next().unwrap().split_whitespace();
     let restart_policy = parse_policy(head.next().unwrap());
-    let numbers: BTreeMap<&str, u32> = head.map(number).collect();
+    let (gates, head): (Vec<&str>, Vec<&str>) = head.partition(|word| word.starts_with("gate="));
+    let numbers: BTreeMap<&str, u32> = head.into_iter().map(number).collect();
     Pod {
         namespace: "default".into(),
         name: "shop".into(),
@@ -117,6 +118,7 @@ fn parse_pod(text: &str) -> Pod {
         restart_policy,
         grace_s: numbers.get("grace").copied().unwrap_or(30),
         active_deadline_s: numbers.get("deadline").copied(),
+        gates: gates.iter().map(|gate| gate["gate=".len()..].to_owned()).collect(),
         containers: parts.map(parse_container).collect(),
     }
 }

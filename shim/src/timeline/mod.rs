@@ -275,6 +275,7 @@ mod tests {
             restart_policy: RestartPolicy::Never,
             grace_s: 30,
             active_deadline_s: None,
+            gates: Vec::new(),
             containers: vec![
                 container("side", Kind::Sidecar, Some(probe)),
                 container("main", Kind::Main, None),
