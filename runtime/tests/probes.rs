@@ -1,9 +1,12 @@
 //! Probes and hooks over the network, against servers on loopback that behave and servers that do not.
-//! The texts are those of a kubelet's libraries (Go 1.26), whose client was given the same answers.
+//! The texts are those of a kubelet's libraries (Go 1.26, grpc-go 1.85), whose client was given the
+//! same answers.
 
 // Helpers of tests are tests, which clippy does not see.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "probes/grpc.rs"]
+mod grpc;
 #[path = "probes/http.rs"]
 mod http;
 #[path = "probes/servers.rs"]

@@ -1,5 +1,5 @@
 //! One attempt of a probe or a lifecycle hook over the network, as a kubelet makes it: what is sent,
-//! what counts as success, and the words of a failure (Kubernetes: pkg/probe/{http,tcp},
+//! what counts as success, and the words of a failure (Kubernetes: pkg/probe/{http,tcp,grpc},
 //! pkg/kubelet/lifecycle/handlers.go).
 //!
 //! When an attempt is made, and what follows from it, is decided elsewhere. [`attempt`] blocks until
@@ -9,6 +9,7 @@
 //! than its timeout, and nothing that it sends is kept beyond limits that are named here.
 
 mod dial;
+mod grpc;
 mod http;
 mod http1;
 mod http2;
@@ -42,6 +43,15 @@ pub enum Check {
         host: String,
         /// The port.
         port: u16,
+    },
+    /// `grpc`: `grpc.health.v1.Health/Check`, without TLS.
+    Grpc {
+        /// The pod's address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The service that is asked for; empty for the server as a whole.
+        service: String,
     },
 }
 
@@ -130,6 +140,8 @@ pub fn legible(output: &[u8]) -> String {
 
 /// Makes one attempt, and returns when it ended or `timeout` is over. `None` is no limit, which hooks
 /// have (but those of a connection: 30 s to open and 10 s for TLS).
+///
+/// A gRPC server that cannot be reached is tried again until the timeout, as gRPC clients do.
 #[must_use]
 pub fn attempt(check: &Check, timeout: Option<Duration>) -> Outcome {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -144,6 +156,7 @@ pub fn attempt(check: &Check, timeout: Option<Duration>) -> Outcome {
                 Ok(_) => Outcome::Success { output: String::new() },
                 Err(output) => Outcome::Failure { output },
             },
+            Check::Grpc { host, port, service } => grpc::attempt(host, *port, service, limit).await,
         }
     });
     // A look-up of a name cannot be ended: it must not be waited for.
@@ -151,16 +164,17 @@ pub fn attempt(check: &Check, timeout: Option<Duration>) -> Outcome {
     outcome
 }
 
-/// When something that may take so long is over.
+/// How long something may take, and when that is over.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
+    timeout: Option<Duration>,
     end: Option<Instant>,
 }
 
 impl Limit {
     fn after(timeout: Option<Duration>) -> Self {
         // An end that cannot be told is none.
-        Self { end: timeout.and_then(|timeout| Instant::now().checked_add(timeout)) }
+        Self { timeout, end: timeout.and_then(|timeout| Instant::now().checked_add(timeout)) }
     }
 
     /// The result, or `None` if it takes too long.

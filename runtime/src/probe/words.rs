@@ -2,6 +2,7 @@
 //! runbooks look for them.
 
 use std::io;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -42,9 +43,41 @@ pub(super) fn quote(bytes: &[u8]) -> String {
     text
 }
 
+/// A Go duration (`%v`): `1s`, `1m30s`, `250ms`.
+pub(super) fn duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    if ms < 1000 {
+        return format!("{ms}ms");
+    }
+    let (hours, minutes, rest_ms) = (ms / 3_600_000, ms / 60_000 % 60, ms % 60_000);
+    let mut seconds = format!("{}.{:03}", rest_ms / 1000, rest_ms % 1000);
+    seconds.truncate(seconds.trim_end_matches('0').trim_end_matches('.').len());
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_written_as_in_go() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (250, "250ms"),
+            (1_000, "1s"),
+            (1_500, "1.5s"),
+            (10_000, "10s"),
+            (60_000, "1m0s"),
+            (90_000, "1m30s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(ms)), text);
+        }
+    }
 
     #[test]
     fn quoted_text_is_on_one_line_and_hides_no_byte() {
