@@ -3,7 +3,7 @@
 //! pkg/kubelet/lifecycle/handlers.go).
 //!
 //! When an attempt is made, and what follows from it, is decided elsewhere. [`attempt`] blocks until
-//! its time is over.
+//! its time is over; the shim, which must not, makes it in a child of its own ([`spawn`]).
 //!
 //! The server belongs to a container and is not trusted. Nothing that it does makes an attempt longer
 //! than its timeout, and nothing that it sends is kept beyond limits that are named here.
@@ -13,6 +13,7 @@ mod grpc;
 mod http;
 mod http1;
 mod http2;
+mod prober;
 mod request;
 mod tls;
 mod url;
@@ -23,6 +24,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+
+pub use prober::{Prober, read_outcome, spawn};
 
 /// The Kubernetes release whose kubelet we name ourselves after.
 const KUBERNETES_VERSION: &str = "1.37";
