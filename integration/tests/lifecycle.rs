@@ -275,3 +275,68 @@ spec:
     let (code, text) = running.wait();
     assert_eq!(code, 0, "{text}");
 }
+
+#[test]
+fn servers_are_asked_at_the_pods_address_from_outside() {
+    let podshim = Instance::new();
+    let sidecar = |name: &str, listen: &str, port: u32| {
+        format!(
+            "  - name: {name}
+    image: alpine:latest
+    restartPolicy: Always
+    command: [sh, -c, 'trap \"exit 0\" TERM; mkdir /tmp/w; echo up >/tmp/w/health; sleep 0.05; httpd -p {listen}{port} -h /tmp/w; while :; do sleep 0.1; done']
+    ports: [{{name: web, containerPort: {port}}}]
+"
+        )
+    };
+    let manifest = pod(&format!(
+        "  restartPolicy: Never
+  terminationGracePeriodSeconds: 2
+  initContainers:
+{}    startupProbe: {{periodSeconds: 10, httpGet: {{path: /health, port: web}}}}
+    lifecycle: {{preStop: {{httpGet: {{path: /nowhere, port: web}}}}}}
+{}    startupProbe: {{periodSeconds: 10, tcpSocket: {{port: 8002}}}}
+{}    readinessProbe: {{periodSeconds: 1, httpGet: {{path: /health, port: 8003}}}}
+{}    readinessProbe: {{periodSeconds: 1, httpGet: {{path: /nothing, port: 8004}}}}
+{}    readinessProbe: {{periodSeconds: 1, grpc: {{port: 8005}}}}
+{}    readinessProbe: {{periodSeconds: 1, httpGet: {{port: nameless}}}}
+  containers:
+  - {{name: main, image: alpine:latest, command: [sleep, '4']}}
+",
+        sidecar("http", "", 8001),
+        sidecar("tcp", "", 8002),
+        sidecar("hidden", "127.0.0.1:", 8003),
+        sidecar("missing", "", 8004),
+        sidecar("nogrpc", "", 8005),
+        sidecar("lost", "", 8006),
+    ));
+    let began = Instant::now();
+    let (code, objects) = podshim.objects(&manifest);
+    assert_eq!(code, 0, "{objects:#?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let said = messages(&objects, "Unhealthy");
+    let expect = |text: &str| assert!(said.iter().any(|m| m.contains(text)), "{text} in {said:#?}");
+    expect(":8003/health\": dial tcp ");
+    expect("connect: connection refused");
+    expect("Readiness probe failed: HTTP probe failed with statuscode: 404");
+    expect(
+        "Readiness probe errored and resulted in unknown state: couldn't find port: \"nameless\"",
+    );
+    assert!(!said.iter().any(|m| m.starts_with("Startup") && !m.contains("refused")), "{said:#?}");
+    let pod = of_kind(&objects, "Pod").pop().unwrap().clone();
+    assert_eq!(status_of(&pod, "http")["restartCount"], 0);
+    // Whatever is answered, the hook has run.
+    assert_eq!(messages(&objects, "FailedPreStopHook"), [""; 0]);
+}
+
+#[test]
+fn the_example_with_slow_probes_is_quick() {
+    let podshim = Instance::new();
+    let path = integration::sources().join("examples/probes.yaml");
+    let began = Instant::now();
+    let said = podshim.podshim(&["run", "--pull=never", path.to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    // main sleeps for one, and the first two sidecars have their two seconds of grace.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(said.out.contains("main runs") && said.out.contains("draining"), "{}", said.out);
+}

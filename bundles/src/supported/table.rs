@@ -72,7 +72,6 @@ impl Field {
 
 const NO_SUCH_VOLUME: &str =
     "of volumes there are emptyDir, configMap, secret, downwardAPI, projected and hostPath";
-const NO_SUCH_PROBE: &str = "a probe can only exec a command; it would never succeed";
 const NO_OWNER: &str = "files of volumes belong to root";
 const NO_TOKENS: &str = "nobody here issues tokens or certificates";
 const NO_SELINUX: &str = "SELinux labels are not set";
@@ -414,11 +413,25 @@ pub const TABLE: &[Type] = &[
     },
     Type {
         name: "io.k8s.api.core.v1.LifecycleHandler",
+        fields: &[acted("exec"), acted("httpGet"), acted("sleep"), acted("tcpSocket")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.HTTPGetAction",
         fields: &[
-            acted("exec"),
-            refused("httpGet", "hooks make no requests over the network").any_value(),
-            acted("sleep"),
-            acted("tcpSocket"),
+            acted("host"),
+            acted("httpHeaders"),
+            acted("path"),
+            acted("port"),
+            acted("scheme"),
+        ],
+    },
+    Type { name: "io.k8s.api.core.v1.HTTPHeader", fields: &[acted("name"), acted("value")] },
+    Type {
+        name: "io.k8s.api.core.v1.GRPCAction",
+        fields: &[
+            refused("mode", "gRPC probes are made without TLS").unless(&["Plaintext"]),
+            acted("port"),
+            acted("service"),
         ],
     },
     Type { name: "io.k8s.api.core.v1.SleepAction", fields: &[acted("seconds")] },
@@ -436,12 +449,12 @@ pub const TABLE: &[Type] = &[
         fields: &[
             acted("exec"),
             acted("failureThreshold"),
-            refused("grpc", NO_SUCH_PROBE).any_value(),
-            refused("httpGet", NO_SUCH_PROBE).any_value(),
+            acted("grpc"),
+            acted("httpGet"),
             acted("initialDelaySeconds"),
             acted("periodSeconds"),
             acted("successThreshold"),
-            refused("tcpSocket", NO_SUCH_PROBE).any_value(),
+            acted("tcpSocket"),
             acted("terminationGracePeriodSeconds"),
             acted("timeoutSeconds"),
         ],

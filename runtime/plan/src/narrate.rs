@@ -64,10 +64,10 @@ pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
         Fact::Created { c, .. } => normal(*c, "Created", "Container created"),
         Fact::CreateFailed { c, message, .. } => warning(*c, "Failed", format!("Error: {message}")),
         Fact::Started { c, .. } => normal(*c, "Started", "Container started"),
-        Fact::Probed { c, inc, kind, success, warned, output } => {
+        Fact::Probed { c, inc, kind, success, warned, output } if runs(state, *c, *inc) => {
             probed(state, *c, *inc, *kind, *success, *warned, output)
         }
-        Fact::ProbeErrored { c, inc, kind, message } => {
+        Fact::ProbeErrored { c, inc, kind, message } if runs(state, *c, *inc) => {
             probe_errored(state, *c, *inc, *kind, message)
         }
         Fact::HookEnded { c, inc, hook, failure, notice } if runs(state, *c, *inc) => {

@@ -82,7 +82,10 @@ impl Machine {
             self.on_exit(at, exit);
         } else if let Some(at) = self.creating.iter().position(|c| c.pid == child.pid) {
             self.on_creator_end(at);
-        } else if !self.on_exec_child(child.pid, &exit) && !self.on_pull_end(child.pid, &exit) {
+        } else if !self.on_exec_child(child.pid, &exit)
+            && !self.on_request_end(child.pid)
+            && !self.on_pull_end(child.pid, &exit)
+        {
             self.strays.insert(child.pid, exit);
         }
     }
@@ -110,6 +113,7 @@ impl Machine {
         self.drain(incarnation.c);
         exit.message = self.last_words(&incarnation, &exit);
         self.forget_notifications(incarnation.c);
+        self.end_requests_of(incarnation.c, incarnation.inc);
         self.sleeping.retain(|s| (s.c, s.inc) != (incarnation.c, incarnation.inc));
         self.record(Fact::Exited { c: incarnation.c, inc: incarnation.inc, exit });
     }

@@ -2,14 +2,15 @@
 
 use std::os::fd::OwnedFd;
 
-use k8s_openapi::api::core::v1::LifecycleHandler;
+use k8s_openapi::api::core::v1::{HTTPGetAction, LifecycleHandler};
 use plan::{Fact, Hook, Mono};
 use runtime::exec::ExecIo;
+use runtime::probe::{Outcome, legible};
 
 use super::compile::containers;
 use super::execs::{Purpose, Running};
 use super::machine::Machine;
-use super::probes::{legible, read_output};
+use super::probes::read_output;
 
 /// A hook's program under way.
 #[derive(Debug)]
@@ -61,6 +62,11 @@ impl Machine {
             self.sleeping.push(Sleeping { c, inc, hook, until });
             return Ok(());
         }
+        if let Some(action) = &handler.http_get {
+            return self
+                .ask_for_hook(c, inc, hook, action)
+                .map_err(|why| self.failed_request(c, action, &why));
+        }
         // Kubernetes accepts a tcpSocket as well, and fails it here.
         Err("invalid handler: a hook is an exec, httpGet or sleep".into())
     }
@@ -107,6 +113,37 @@ impl Machine {
             pod.namespace,
             pod.uid,
             command.join(" "),
+        )
+    }
+
+    /// A hook's request has been answered, or will not be.
+    pub(super) fn finish_request_of_hook(
+        &mut self,
+        c: usize,
+        inc: u32,
+        hook: Hook,
+        outcome: Outcome,
+    ) {
+        let action = self.handler(c, hook).and_then(|handler| handler.http_get).unwrap_or_default();
+        let (failure, notice) = match outcome {
+            Outcome::Success { .. } => (None, None),
+            Outcome::Warning { output } => (None, Some(output)),
+            Outcome::Failure { output: why } | Outcome::Error { message: why } => {
+                (Some(self.failed_request(c, &action, &why)), None)
+            }
+        };
+        self.record(Fact::HookEnded { c, inc, hook, failure, notice });
+    }
+
+    fn failed_request(&self, c: usize, action: &HTTPGetAction, why: &str) -> String {
+        let pod = &self.pod;
+        format!(
+            "HTTP lifecycle hook ({}) for Container {:?} in Pod \"{}_{}({})\" failed - error: {why}",
+            action.path.as_deref().unwrap_or("/"),
+            pod.containers[c].name,
+            pod.name,
+            pod.namespace,
+            pod.uid,
         )
     }
 

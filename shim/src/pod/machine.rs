@@ -30,6 +30,7 @@ use super::file::PodFile;
 use super::hooks::Sleeping;
 use super::image::Pull;
 use super::notify::Notifier;
+use super::requests::Asking;
 use super::signals::Signals;
 use super::tokens::{self, Token};
 use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
@@ -76,6 +77,8 @@ pub struct Machine {
     pub(super) next_exec: u32,
     /// Hooks that only wait.
     pub(super) sleeping: Vec<Sleeping>,
+    /// Children that ask containers' servers.
+    pub(super) requests: Vec<Asking>,
     /// Sockets on which containers speak of themselves.
     pub(super) notifiers: Vec<Notifier>,
     pub(super) pulls: Vec<Pull>,
@@ -149,6 +152,7 @@ impl Machine {
             execs: Vec::new(),
             next_exec: 0,
             sleeping: Vec::new(),
+            requests: Vec::new(),
             notifiers: Vec::new(),
             pulls: Vec::new(),
             strays: HashMap::new(),
@@ -336,8 +340,9 @@ impl Machine {
         let probes = self.execs.iter().filter_map(Running::deadline);
         let blocked = self.pump.as_ref().is_some_and(Pump::blocked);
         let retry = blocked.then(|| Mono(clock::mono().0 + RETRY_MS * 1_000_000));
+        let requests = self.requests.iter().filter_map(Asking::deadline);
         let sleeps = self.sleeping.iter().map(|s| s.until);
-        creators.chain(probes).chain(sleeps).chain(retry).min()
+        creators.chain(probes).chain(sleeps).chain(requests).chain(retry).min()
     }
 
     /// What is due by time and not by an event.
@@ -345,6 +350,7 @@ impl Machine {
         let now = clock::now();
         self.end_late_creators(now.mono);
         self.end_late_probes(now.mono);
+        self.end_late_requests(now.mono);
         self.end_sleeps(now.mono);
         self.retry_logs(now.wall);
     }

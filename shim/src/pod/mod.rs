@@ -30,6 +30,7 @@ pub mod network;
 mod notify;
 mod output;
 mod probes;
+mod requests;
 pub mod sandbox;
 pub mod scrap;
 mod signals;

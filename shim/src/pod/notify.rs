@@ -13,11 +13,11 @@ use std::os::unix::net::UnixDatagram;
 
 use anyhow::Context;
 use plan::{Fact, Life};
+use runtime::probe::legible;
 use runtime::state_dir;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::machine::Machine;
-use super::probes::legible;
 use super::tokens;
 
 /// What a message may have, in bytes; systemd takes as much.

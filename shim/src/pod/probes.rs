@@ -5,14 +5,11 @@ use std::os::fd::OwnedFd;
 use k8s_openapi::api::core::v1::{Container, Probe};
 use plan::{Fact, Mono, ProbeKind};
 use runtime::exec::ExecIo;
+use runtime::probe::{OUTPUT_MAX_BYTES, legible};
 
 use super::compile::containers;
 use super::execs::{Purpose, Running};
 use super::machine::Machine;
-
-/// What is kept of a probe's output. A kubelet reads ten times as much, and its event shows that; here
-/// it is also in the pod's journal, in memory, once for each attempt that fails.
-const OUTPUT_MAX_BYTES: usize = 1 << 10;
 
 /// One attempt under way.
 #[derive(Debug)]
@@ -54,6 +51,13 @@ impl Machine {
         kind: ProbeKind,
         timeout_s: u32,
     ) -> Result<(), String> {
+        let spec = self.file.pod.spec.as_ref().ok_or("the pod has no spec")?;
+        let probe =
+            containers(spec).nth(c).and_then(|container| probe_of(container, kind)).cloned();
+        let probe = probe.ok_or("the container has no such probe")?;
+        if let Some(begun) = self.ask_for_probe(c, inc, kind, &probe, timeout_s) {
+            return begun;
+        }
         let args = self.probe_command(c, kind).ok_or("the probe has no command")?;
         let attempt = Attempt {
             kind,
@@ -132,13 +136,6 @@ fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
     }
 }
 
-/// Without control characters, each of which would need six in the journal.
-pub(super) fn legible(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let is_strange = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    text.trim_end().replace(is_strange, "\u{fffd}")
-}
-
 /// Reads what is there, and keeps what is within the limit. `true` at the end of the output.
 pub(super) fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 4096];
@@ -151,23 +148,6 @@ pub(super) fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_probe_says_takes_little_more_room_than_it_has_bytes() {
-        assert_eq!(legible("not yet:\n\tno \u{e4}\n\n".as_bytes()), "not yet:\n\tno \u{e4}");
-        let encoded = |byte: u8| {
-            let said = legible(&vec![byte; OUTPUT_MAX_BYTES]);
-            serde_json::to_string(&said).map_or(usize::MAX, |text| text.len())
-        };
-        for byte in 0..=u8::MAX {
-            assert!(encoded(byte) <= 3 * OUTPUT_MAX_BYTES + 2, "{byte}");
         }
     }
 }
