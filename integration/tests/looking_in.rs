@@ -243,6 +243,8 @@ fn what_happened_and_what_is_can_be_asked_for() {
         assert!(squeezed(&said.out).contains(&squeezed(line)), "{line:?} in {}", said.out);
     }
     assert_eq!(podshim.podshim(&["describe", "pod", "q"]).code, 1);
+    assert_eq!(podshim.podshim(&["describe", "pod/p"]).code, 0);
+    assert_eq!(podshim.podshim(&["describe", "job/p"]).code, 1);
 
     let busy = podshim
         .command(&["exec", "p", "--", "sh", "-c", "while :; do :; done"])

@@ -99,6 +99,29 @@ pub struct PodEvent {
     /// The container it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// When it happened first, if `at` is not that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_at: Option<Wall>,
+    /// How often it has happened.
+    #[serde(default = "once")]
+    pub count: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+impl PodEvent {
+    /// When it happened first.
+    pub fn first(&self) -> Wall {
+        self.first_at.unwrap_or(self.at)
+    }
+
+    /// Whether `other` is the same happening at another time.
+    pub fn is_repeated_by(&self, other: &PodEvent) -> bool {
+        (self.warning, &self.reason, &self.message, &self.container)
+            == (other.warning, &other.reason, &other.message, &other.container)
+    }
 }
 
 /// What a container uses.

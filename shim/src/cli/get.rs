@@ -166,7 +166,7 @@ fn number(object: &Value, pointer: &str) -> u64 {
 }
 
 /// A time of the object, in seconds since the epoch.
-fn seconds(object: &Value, pointer: &str) -> Option<u64> {
+pub(super) fn seconds(object: &Value, pointer: &str) -> Option<u64> {
     let time = humantime::parse_rfc3339(object.pointer(pointer)?.as_str()?).ok()?;
     time.duration_since(std::time::UNIX_EPOCH).ok().map(|d| d.as_secs())
 }

@@ -33,6 +33,7 @@ pub mod table;
 mod terminal;
 mod timeline;
 mod top;
+mod watched;
 
 pub use choose::default_container;
 pub use client::{Connection, PodRef, find_pod, pods};
@@ -244,14 +245,14 @@ pub struct GetArgs {
     namespace: Option<String>,
 }
 
-/// `-o` of `podshim get`.
+/// `-o` of `podshim events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ObjectOutput {
     /// The whole object.
     Json,
     /// The whole object.
     Yaml,
-    /// `pod/NAME`.
+    /// `event/NAME`.
     Name,
 }
 
@@ -259,7 +260,7 @@ pub enum ObjectOutput {
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::logged_pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::logged_pod_names))]
     pod: String,
     /// Which container
     #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
@@ -300,7 +301,7 @@ pub struct DeleteArgs {
     #[arg(value_name = "pod")]
     kind: String,
     /// Their names
-    #[arg(required = true, add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     names: Vec<String>,
     /// Seconds until what has not ended is killed; the pod's own if not given
     #[arg(long, value_name = "SECONDS")]
@@ -359,7 +360,7 @@ pub struct PruneArgs {
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
     #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
@@ -382,7 +383,7 @@ pub struct ExecArgs {
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     /// Only of this pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: Option<String>,
     /// Go on
     #[arg(long, short)]
@@ -390,6 +391,15 @@ pub struct EventsArgs {
     /// How to print them: v1 Events, one a line or document
     #[arg(long, short, value_enum)]
     output: Option<ObjectOutput>,
+    /// Only of these types: Normal, Warning
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', ignore_case = true, value_parser = ["Normal", "Warning"])]
+    types: Vec<String>,
+    /// Without the line of headings
+    #[arg(long)]
+    no_headers: bool,
+    /// Of all namespaces
+    #[arg(long, short = 'A')]
+    all_namespaces: bool,
     /// Their namespace
     #[arg(long, short, default_value = "default")]
     namespace: String,
@@ -430,7 +440,7 @@ pub struct TopArgs {
 #[derive(Debug, Args)]
 pub struct TimelineArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// A picture, a list of bars, or a trace for ui.perfetto.dev; else lines for the terminal
     #[arg(long, short, value_enum)]
@@ -455,7 +465,7 @@ pub enum TimelineOutput {
 #[derive(Debug, Args)]
 pub struct AttachArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
     #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
@@ -484,7 +494,7 @@ pub struct CpArgs {
 #[derive(Debug, Args)]
 pub struct RestartArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
     #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
@@ -580,6 +590,35 @@ fn usage_code() -> i32 {
 /// An error and its causes, each said once.
 pub fn one_line(error: &anyhow::Error) -> String {
     runtime::chain(error.as_ref())
+}
+
+/// Whether it is the word for pods.
+fn is_pod_kind(word: &str) -> bool {
+    matches!(word.to_ascii_lowercase().as_str(), "pod" | "pods" | "po")
+}
+
+/// The names after the word for pods, or `pod/NAME…` as `get -o name` prints it.
+fn pods_named(kind: &str, names: &[String], verb: &str) -> anyhow::Result<Vec<String>> {
+    let (word, first) = match kind.split_once('/') {
+        Some((word, name)) => (word, Some(name.to_owned())),
+        None => (kind, None),
+    };
+    if !is_pod_kind(word) {
+        anyhow::bail!("only pods can be {verb}, not {word:?}: write `pod NAME` or `pod/NAME`");
+    }
+    let rest = names.iter().map(|name| pod_name(name).map_err(anyhow::Error::msg));
+    first.into_iter().map(Ok).chain(rest).collect()
+}
+
+/// NAME, or `pod/NAME` as `get -o name` prints it.
+fn pod_name(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        None => Ok(text.to_owned()),
+        Some((kind, name)) if is_pod_kind(kind) => Ok(name.to_owned()),
+        Some((kind, _)) => {
+            Err(format!("only pods can be named here (NAME or pod/NAME), not {kind:?}"))
+        }
+    }
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<i32> {

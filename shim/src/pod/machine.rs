@@ -1,6 +1,6 @@
 //! The shim's loop and what it holds.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -27,6 +27,7 @@ use super::clients::Clients;
 use super::compile;
 use super::execs::Running;
 use super::file::PodFile;
+use super::history::History;
 use super::hooks::Sleeping;
 use super::image::Pull;
 use super::notify::Notifier;
@@ -34,9 +35,6 @@ use super::requests::Asking;
 use super::signals::Signals;
 use super::tokens::{self, Token};
 use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
-
-/// How much of a pod's history is kept for who asks later.
-const EVENTS_MAX: usize = 256;
 
 /// One pod being run.
 pub struct Machine {
@@ -84,8 +82,7 @@ pub struct Machine {
     pub(super) pulls: Vec<Pull>,
     /// Children that were reaped before anybody knew what they are, with their exit.
     pub(super) strays: HashMap<i32, plan::Exit>,
-    /// What has been told, the newest last.
-    events: VecDeque<PodEvent>,
+    history: History,
     last_status: serde_json::Value,
     last_waiting: Vec<Waiting>,
     /// Held for as long as this process lives.
@@ -156,7 +153,7 @@ impl Machine {
             notifiers: Vec::new(),
             pulls: Vec::new(),
             strays: HashMap::new(),
-            events: VecDeque::new(),
+            history: History::default(),
             last_status: serde_json::Value::Null,
             last_waiting: Vec::new(),
             lock: Some(lock),
@@ -232,11 +229,10 @@ impl Machine {
             reason: event.reason.clone(),
             message: event.message.clone(),
             container: container.map(|c| c.name.clone()),
+            first_at: None,
+            count: 1,
         };
-        if self.events.len() == EVENTS_MAX {
-            self.events.pop_front();
-        }
-        self.events.push_back(event.clone());
+        let event = self.history.add(event);
         self.clients.broadcast(&self.epoll, &Reply::Event(event));
     }
 
@@ -303,6 +299,8 @@ impl Machine {
             map.insert("status".into(), self.status());
             self.mark_deletion(map);
         }
+        // As Kubernetes' scheduler would have written it.
+        value["spec"]["nodeName"] = self.host.node_name.clone().into();
         value
     }
 
@@ -412,7 +410,7 @@ impl Machine {
                 }
                 Err(text) => Reply::Error(text),
             },
-            Request::Events => Reply::Events(self.events.iter().cloned().collect()),
+            Request::Events => Reply::Events(self.history.events()),
             Request::Usage => Reply::Usage(self.usage()),
             Request::Exec { container, command, terminal } => {
                 return match self.exec(id, &container, &command, terminal, descriptors) {

@@ -22,6 +22,7 @@ mod clients;
 pub mod compile;
 mod execs;
 pub mod file;
+mod history;
 mod hooks;
 mod image;
 mod last_words;
