@@ -413,6 +413,9 @@ fn a_shell_completes_the_names_of_what_lives() {
     };
     assert_eq!(complete(&["exe"]), ["exec"]);
     assert!(complete(&["exec", ""]).contains(&"p".to_owned()));
+    assert!(complete(&["wait", ""]).contains(&"p".to_owned()));
+    assert!(complete(&["get", "pods", ""]).contains(&"p".to_owned()));
+    assert_eq!(complete(&["get", "pods", "-o", "j"]), ["json", "jsonpath="]);
     assert!(complete(&["logs", "p"]).contains(&"p".to_owned()));
     let containers = complete(&["exec", "p", "-c", "s"]);
     assert_eq!(containers, ["side"]);

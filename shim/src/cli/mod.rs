@@ -19,20 +19,24 @@ mod cp;
 mod delete;
 mod describe;
 mod doctor;
+mod duration;
 mod events;
 mod exec;
 mod get;
 mod images;
+mod jsonpath;
 mod logs;
 mod prune;
 pub mod registries;
 mod relay;
 mod restart;
+mod selector;
 mod store;
 pub mod table;
 mod terminal;
 mod timeline;
 mod top;
+mod wait;
 mod watched;
 
 pub use choose::default_container;
@@ -119,7 +123,9 @@ enum Command {
     /// Write containers as OCI bundles that stand alone, for runc, crun or youki
     Bundle(bundle::BundleArgs),
     /// Show pods, jobs or deployments
-    Get(GetArgs),
+    Get(get::GetArgs),
+    /// Wait until pods are ready, gone, or as a path of theirs says
+    Wait(wait::WaitArgs),
     /// Print the output of a pod's container
     Logs(LogsArgs),
     /// Delete a pod: its containers are stopped in order, within the grace period
@@ -227,22 +233,6 @@ pub struct CheckArgs {
     /// Fields without effect are errors, not warnings
     #[arg(long)]
     strict: bool,
-}
-
-/// `podshim get`.
-#[derive(Debug, Args)]
-pub struct GetArgs {
-    /// pods, jobs or deployments (pod, po, job, deployment, deploy)
-    #[arg(value_name = "KIND")]
-    kind: String,
-    /// One of them
-    name: Option<String>,
-    /// How to print it
-    #[arg(long, short, value_enum)]
-    output: Option<ObjectOutput>,
-    /// The namespace to look in
-    #[arg(long, short)]
-    namespace: Option<String>,
 }
 
 /// `-o` of `podshim events`.
@@ -634,6 +624,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
             bundle::bundle(&layout, &args)
         }
         Command::Get(args) => get::get(&layout, &args),
+        Command::Wait(args) => wait::wait(&layout, &args),
         Command::Logs(args) => logs::logs(&layout, &args),
         Command::Delete(args) => delete::delete(&layout, &args),
         Command::Events(args) => events::events(&layout, &args),

@@ -14,19 +14,24 @@ use crate::protocol::{PodEvent, Reply, Request};
 
 /// One of them.
 pub struct Watched {
+    /// Which.
+    pub pod: PodRef,
     /// Its object, as it was told last.
     pub object: Value,
     connection: Connection,
+    asked: bool,
     /// What happened so far is still to come.
     awaits_events: bool,
 }
 
 impl Watched {
     /// From now on, everything is heard.
-    pub fn open(layout: &Layout, pod: &PodRef) -> anyhow::Result<Watched> {
-        let mut connection = Connection::open(layout, pod)?;
+    pub fn open(layout: &Layout, pod: PodRef) -> anyhow::Result<Watched> {
+        let mut connection = Connection::open(layout, &pod)?;
         match connection.ask(&Request::Watch)? {
-            Reply::Pod(object) => Ok(Watched { object: *object, connection, awaits_events: false }),
+            Reply::Pod(object) => {
+                Ok(Watched { pod, object: *object, connection, asked: false, awaits_events: false })
+            }
             other => bail!("unexpected answer: {other:?}"),
         }
     }
@@ -42,7 +47,8 @@ impl Watched {
             None => return Ok(None),
             Some(Reply::Pod(object)) => {
                 self.object = *object;
-                Heard::Change
+                self.asked = false;
+                Heard::Object
             }
             Some(Reply::Status(status)) => {
                 self.object["status"] = *status;
@@ -64,6 +70,14 @@ impl Watched {
         self.awaits_events = true;
         self.connection.send(&Request::Events)
     }
+
+    /// Asks for the whole object: metadata are not told when they change.
+    pub fn ask_again(&mut self) {
+        if !self.asked {
+            // One that cannot be asked any more has ended, which is heard next.
+            self.asked = self.connection.send(&Request::Get).is_ok();
+        }
+    }
 }
 
 fn is_reset(error: &anyhow::Error) -> bool {
@@ -74,6 +88,8 @@ fn is_reset(error: &anyhow::Error) -> bool {
 /// What a shim said.
 #[derive(Debug)]
 pub enum Heard {
+    /// The object is what was asked for.
+    Object,
     /// Its status is another, or something else of it may be.
     Change,
     /// Something happened.
@@ -106,7 +122,7 @@ impl Arrivals<'_> {
             if !self.known.insert(pod.uid.clone()) {
                 continue;
             }
-            match Watched::open(self.layout, &pod) {
+            match Watched::open(self.layout, pod.clone()) {
                 Ok(watched) => arrived.push(watched),
                 // It ended between the list and the question.
                 Err(_) if !has_name(self.layout, &pod) => {}

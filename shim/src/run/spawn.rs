@@ -136,8 +136,8 @@ impl Spawner {
         match std::os::unix::fs::symlink(uid, &link) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => bail!(
-                "pods {name:?} already exists in namespace {namespace:?} (`podshim get pods` shows \
-                 it; if its `podshim run` is dead, `podshim prune` frees the name)"
+                "pods {name:?} already exists in namespace {namespace:?} (`podshim get pods -n \
+                 {namespace}` shows it; if its `podshim run` is dead, `podshim prune` frees the name)"
             ),
             Err(e) => Err(e).with_context(|| format!("cannot make {}", link.display())),
         }
