@@ -414,6 +414,7 @@ fn a_shell_completes_the_names_of_what_lives() {
     assert_eq!(complete(&["exe"]), ["exec"]);
     assert!(complete(&["exec", ""]).contains(&"p".to_owned()));
     assert!(complete(&["wait", ""]).contains(&"p".to_owned()));
+    assert!(complete(&["why", ""]).contains(&"p".to_owned()));
     assert!(complete(&["get", "pods", ""]).contains(&"p".to_owned()));
     assert_eq!(complete(&["get", "pods", "-o", "j"]), ["json", "jsonpath="]);
     assert!(complete(&["logs", "p"]).contains(&"p".to_owned()));

@@ -1,4 +1,4 @@
-//! Looking at pods and waiting for them: `get`, `wait` and `events` as kubectl's users know
+//! Looking at pods and waiting for them: `get`, `wait`, `explain` and `events` as kubectl's users know
 //! them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -351,6 +351,68 @@ fn a_watch_prints_each_change_and_what_is_new_and_what_goes() {
     assert!(rows.iter().all(|row| row.contains("Warning   Unhealthy   Pod/p/side")), "{log}");
     assert_eq!(log.matches("LAST SEEN").count(), 1, "{log}");
     end(running);
+}
+
+#[test]
+fn what_a_pod_waits_for_is_explained_while_it_lives_and_what_is_known_afterwards() {
+    let podshim = Instance::new();
+    let running = podshim.start(POD);
+    ok(&podshim, &["wait", "p", "--for=create"]);
+    let explained = |wanted: &[&str]| {
+        until(&format!("{wanted:?} is explained"), || {
+            let said = podshim.podshim(&["explain", "p"]);
+            let all = said.code == 0 && wanted.iter().all(|text| said.out.contains(text));
+            if all { Ok(said.out) } else { Err(format!("{said:?}")) }
+        })
+    };
+    let text = explained(&[
+        "pod p: Init:0/1, ready 0/2, restarts 0, age ",
+        "\nside: startup probe of \"side\" has not succeeded (",
+        "can't open '/ready'",
+        "\nmain: waits for sidecar \"side\" to be started; since ",
+    ]);
+    let side = text.lines().find(|line| line.starts_with("side:")).unwrap();
+    assert!(side.contains("; since "), "{text}");
+    explained(&["; next attempt "]);
+    let events = ok(&podshim, &["describe", "pod", "p"]);
+    let counted = |line: &&str| line.contains("Unhealthy") && line.contains("(x");
+    until("the failures are counted", || {
+        let text = ok(&podshim, &["describe", "pod", "p"]);
+        if text.lines().filter(counted).count() == 1 { Ok(()) } else { Err(text) }
+    });
+    assert!(events.contains("\n  Type "), "{events}");
+
+    ok(&podshim, &["exec", "p", "-c", "side", "--", "touch", "/ready"]);
+    ok(&podshim, &["wait", "p", "--for=condition=Ready"]);
+    let text = ok(&podshim, &["why", "pod/p"]);
+    assert!(text.ends_with("\nnothing is waiting: side, main running and ready\n"), "{text}");
+    // A main that exits goes into back-off at once the second time.
+    kill_now(podshim.pids()["main"]);
+    ok(&podshim, &["wait", "p", "--for=jsonpath={.status.containerStatuses[0].restartCount}=1"]);
+    ok(&podshim, &["wait", "p", "--for=condition=Ready"]);
+    kill_now(podshim.pids()["main"]);
+    explained(&[
+        "\nmain: back-off 10s restarting failed container; since ",
+        "; next try in ",
+        "\n  last run: Error, exit code 137, ",
+    ]);
+
+    // Its shim is killed while its owner cannot see it.
+    running.signal(Signal::SIGSTOP);
+    kill_now(shim_of(&running));
+    let text = explained(&[
+        "its shim does not answer",
+        "removes the pod\n",
+        "when it was last heard of: ",
+    ]);
+    assert!(text.contains("side running and ready; main waited (CrashLoopBackOff)"), "{text}");
+    running.signal(Signal::SIGCONT);
+    assert_eq!(running.wait().0, 125);
+    let text = explained(&["pod p has ended", "(main, side)", "`podshim logs p -c CONTAINER`"]);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let unknown = podshim.podshim(&["explain", "nobody"]);
+    assert_eq!((unknown.code, unknown.out.as_str()), (1, ""));
+    assert!(unknown.err.contains("not found"), "{}", unknown.err);
 }
 
 #[test]

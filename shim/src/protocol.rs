@@ -28,6 +28,8 @@ pub enum Request {
     Kill,
     /// What has happened so far: one [`Reply::Events`].
     Events,
+    /// What is waited for: one [`Reply::Waiting`].
+    Waiting,
     /// What the containers use: one [`Reply::Usage`].
     Usage,
     /// Run a program in a container. The request's first byte brings descriptors: standard input,
@@ -62,7 +64,7 @@ pub enum Reply {
     Events(Vec<PodEvent>),
     /// What each container that runs uses.
     Usage(Vec<ContainerUsage>),
-    /// All that the pod waits for, which has changed.
+    /// All that the pod waits for; to those who watch, when it has changed.
     Waiting(Vec<PodWaiting>),
     /// A request was taken.
     Done,
@@ -149,6 +151,9 @@ pub struct PodWaiting {
     pub container: Option<String>,
     /// For what.
     pub reason: String,
+    /// Since when, on `CLOCK_BOOTTIME`, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Mono>,
     /// When time alone ends it, on `CLOCK_BOOTTIME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Mono>,

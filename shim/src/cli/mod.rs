@@ -22,6 +22,7 @@ mod doctor;
 mod duration;
 mod events;
 mod exec;
+mod explain;
 mod get;
 mod images;
 mod jsonpath;
@@ -126,6 +127,9 @@ enum Command {
     Get(get::GetArgs),
     /// Wait until pods are ready, gone, or as a path of theirs says
     Wait(wait::WaitArgs),
+    /// Say for each thing of a pod that waits: for what, since when, until when
+    #[command(visible_alias = "why")]
+    Explain(explain::ExplainArgs),
     /// Print the output of a pod's container
     Logs(LogsArgs),
     /// Delete a pod: its containers are stopped in order, within the grace period
@@ -625,6 +629,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         }
         Command::Get(args) => get::get(&layout, &args),
         Command::Wait(args) => wait::wait(&layout, &args),
+        Command::Explain(args) => explain::explain(&layout, &args),
         Command::Logs(args) => logs::logs(&layout, &args),
         Command::Delete(args) => delete::delete(&layout, &args),
         Command::Events(args) => events::events(&layout, &args),

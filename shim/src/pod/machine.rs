@@ -238,6 +238,8 @@ impl Machine {
 
     /// Sends status and waiting to those who watch, if they changed.
     fn tell(&mut self, waiting: Vec<Waiting>) {
+        let changed = waiting != self.last_waiting;
+        self.last_waiting = waiting;
         if !self.clients.anybody_watches() {
             return;
         }
@@ -246,11 +248,15 @@ impl Machine {
             self.last_status = status.clone();
             self.clients.broadcast(&self.epoll, &Reply::Status(Box::new(status)));
         }
-        if waiting != self.last_waiting {
-            let list = waiting.iter().map(|w| self.pod_waiting(w)).collect();
-            self.last_waiting = waiting;
-            self.clients.broadcast(&self.epoll, &Reply::Waiting(list));
+        if changed {
+            let waiting = self.waiting();
+            self.clients.broadcast(&self.epoll, &waiting);
         }
+    }
+
+    /// What the plan waited for when there was nothing more to do.
+    fn waiting(&self) -> Reply {
+        Reply::Waiting(self.last_waiting.iter().map(|w| self.pod_waiting(w)).collect())
     }
 
     fn pod_waiting(&self, waiting: &Waiting) -> PodWaiting {
@@ -266,7 +272,7 @@ impl Machine {
         if let Some(said) = said {
             reason = format!("{reason}; it says {said:?}");
         }
-        PodWaiting { container, reason, until: waiting.until }
+        PodWaiting { container, reason, since: waiting.since, until: waiting.until }
     }
 
     /// `status` of the pod, with what only the host knows added.
@@ -411,6 +417,7 @@ impl Machine {
                 Err(text) => Reply::Error(text),
             },
             Request::Events => Reply::Events(self.history.events()),
+            Request::Waiting => self.waiting(),
             Request::Usage => Reply::Usage(self.usage()),
             Request::Exec { container, command, terminal } => {
                 return match self.exec(id, &container, &command, terminal, descriptors) {
