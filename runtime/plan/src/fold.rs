@@ -57,6 +57,10 @@ pub fn fold(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
 
 fn sandbox(state: &mut State, at: At, fact: &Fact) {
     let sandbox = &mut state.sandbox;
+    // How it came out is told twice, or of a sandbox that nobody makes.
+    if *fact != Fact::SandboxMaking && sandbox.phase != SandboxPhase::Making {
+        return;
+    }
     sandbox.phase = match fact {
         Fact::SandboxMaking => SandboxPhase::Making,
         Fact::SandboxFailed { reason, message, again } => {
@@ -282,11 +286,7 @@ fn of_incarnation(
             }
         }
         (Fact::ProbeErrored { kind, message, .. }, Life::Running) => {
-            let attempts = incarnation.attempts_mut(*kind);
-            attempts.in_flight = None;
-            attempts.ended = Some(at.mono);
-            attempts.errors = attempts.errors.saturating_add(1);
-            attempts.said = Some(message.clone());
+            errored(incarnation.attempts_mut(*kind), at, message);
         }
         (Fact::Stopping { why, grace_s, .. }, Life::Running) => {
             let clock = Clock { since: at.mono, grace_s: *grace_s };
@@ -356,9 +356,20 @@ fn probing(attempts: &mut Attempts, at: At, early: bool) {
     }
 }
 
-/// An early success counts, an early failure does not.
+/// An attempt that could not be made; one that ended already changes nothing. An early one is not
+/// repeated: the repetition would be at no tick, and yet count.
+fn errored(attempts: &mut Attempts, at: At, message: &str) {
+    let Some(early) = attempts.in_flight.take() else { return };
+    attempts.ended = Some(at.mono);
+    attempts.said = Some(message.to_owned());
+    if early == Early::No {
+        attempts.errors = attempts.errors.saturating_add(1);
+    }
+}
+
+/// An early success counts, an early failure does not; an attempt that ended already changes nothing.
 fn probed(probe: &Probe, attempts: &mut Attempts, at: At, success: bool, output: &str) {
-    let early = attempts.in_flight.take() == Some(Early::Yes);
+    let Some(early) = attempts.in_flight.take().map(|early| early == Early::Yes) else { return };
     attempts.ended = Some(at.mono);
     attempts.errors = 0;
     if success {

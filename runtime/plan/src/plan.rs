@@ -6,7 +6,7 @@
 
 use crate::fact::{Action, Plan, Subject};
 use crate::model::{Container, Pod};
-use crate::rules::{create, hook, image, init, main, probe, restart, sandbox, stop};
+use crate::rules::{create, hook, image, init, main, notify, probe, restart, sandbox, stop};
 use crate::state::{Record, State};
 use crate::time::Mono;
 
@@ -32,6 +32,7 @@ pub fn plan(pod: &Pod, state: &State, now: Mono) -> Plan {
         image::resolve(&mut draft);
         create::ahead(&mut draft);
         hook::after_start(&mut draft);
+        notify::expect(&mut draft);
         probe::attempt(&mut draft);
         stop::containers(&mut draft);
         create::clean(&mut draft);

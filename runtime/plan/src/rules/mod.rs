@@ -8,6 +8,7 @@ pub(crate) mod hook;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod main;
+pub(crate) mod notify;
 pub(crate) mod probe;
 pub(crate) mod restart;
 pub(crate) mod sandbox;
