@@ -171,6 +171,16 @@ fn the_heart_depends_on_serde_only() {
 }
 
 #[test]
+fn the_simulator_depends_on_the_heart_and_serde_only() {
+    let packages = packages();
+    let allowed = BTreeSet::from(["plan", "serde", "serde_json"]);
+    assert_eq!(dependencies(named(&packages, "sim")), allowed);
+    for other in ["plan", "bundles", "runtime"] {
+        assert!(!dependencies(named(&packages, other)).contains("sim"), "{other} depends on sim");
+    }
+}
+
+#[test]
 fn bundles_knows_neither_the_heart_nor_the_mechanism() {
     let packages = packages();
     let bundles = dependencies(named(&packages, "bundles"));

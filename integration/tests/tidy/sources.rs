@@ -111,11 +111,21 @@ fn a_path_is_told_from_the_end_of_a_longer_one() {
     assert!(!begins_a_path(&format!("{{dir}}{place}x"), place));
 }
 
+/// A seed is an argument too: the simulator gives the same life for it on every machine.
+#[test]
+fn the_simulator_is_pure() {
+    assert_pure("runtime/sim/src/");
+}
+
 #[test]
 fn the_heart_is_pure() {
+    assert_pure("runtime/plan/src/");
+}
+
+fn assert_pure(folder: &str) {
     let mut seen = 0;
     let mut wrong = Vec::new();
-    for file in rust_files().iter().filter(|file| file.path.starts_with("runtime/plan/src/")) {
+    for file in rust_files().iter().filter(|file| file.path.starts_with(folder)) {
         seen += 1;
         // Unit tests at the end of a file may use what they like.
         let shipped = file.text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -124,8 +134,8 @@ fn the_heart_is_pure() {
             wrong.push(format!("{}: {impure}", file.path));
         }
     }
-    assert!(seen > 0, "found no file of the heart");
-    assert_none("the heart reads more than its arguments", &wrong);
+    assert!(seen > 0, "found no file in {folder}");
+    assert_none(&format!("{folder} reads more than its arguments"), &wrong);
 }
 
 /// The impure names that the text uses, `use std::{fs, net}` included.

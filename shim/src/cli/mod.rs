@@ -32,6 +32,7 @@ pub mod registries;
 mod relay;
 mod restart;
 mod selector;
+mod simulate;
 mod store;
 pub mod table;
 mod terminal;
@@ -121,6 +122,8 @@ enum Command {
     Run(RunArgs),
     /// Say all that is wrong with manifests; runs nothing and needs no root
     Check(CheckArgs),
+    /// Play a pod's life in virtual time: a random one, one that a script tells, or very many
+    Simulate(simulate::SimulateArgs),
     /// Write containers as OCI bundles that stand alone, for runc, crun or youki
     Bundle(bundle::BundleArgs),
     /// Show pods, jobs or deployments
@@ -623,6 +626,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
             crate::run::run(layout, &args)
         }
         Command::Check(args) => check::check(&args.files, args.strict),
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::Bundle(args) => {
             need_root("bundle")?;
             bundle::bundle(&layout, &args)

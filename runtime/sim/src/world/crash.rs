@@ -1,0 +1,139 @@
+//! podshim dies, and a successor takes the pod on.
+//!
+//! What it knows is the journal: folding that must give the memory that was lost. What it finds out:
+//!
+//! | intent that was written | the successor |
+//! | --- | --- |
+//! | sandbox | removes what is there and says that it failed, or waits for its maker |
+//! | pull | pulls again |
+//! | creation | says that it came to nothing, if the creator died too; else waits for it |
+//! | start | starts what still waits; that is one write and can be repeated |
+//! | probe | says that the attempt could not be made |
+//! | hook | says that it failed: nobody knows |
+//! | SIGKILL | sends it again |
+//!
+//! A process that has ended meanwhile is told late, with its exit code. The heart has no fact for a
+//! code that is lost, so that does not happen here.
+
+use plan::{At, Fact, Hook, Mono, ProbeKind, State, Wall, exit_code, fold, plan, status};
+
+use super::{Real, World};
+use crate::book::{Checked, Sandbox, Stage, must};
+use crate::choice::How;
+use crate::world::Event;
+
+/// How long nobody is there, in milliseconds.
+const AWAY_MS: [u64; 6] = [0, 0, 40, 1500, 9000, 70_000];
+
+impl World<'_> {
+    /// A successor comes, after a while.
+    pub(super) fn recover(&mut self) -> Checked {
+        self.check_journal()?;
+        let number = self.tries.actions;
+        let away = AWAY_MS[usize::try_from(number % 6).unwrap_or(0)];
+        self.now = Mono(self.now.0 + away * (Mono::SECOND / 1000));
+        // Helpers are children of podshim and may die with it.
+        let with_helpers = (number / 6).is_multiple_of(2);
+        self.recover_sandbox(with_helpers)?;
+        for c in 0..self.pod.containers.len() {
+            if self.book.own[c].pulling
+                && !self.is_due(|e| matches!(e, Event::Image { c: k, .. } if *k == c))
+            {
+                self.begin_pull(c);
+            }
+            let bodies: Vec<u32> = self.book.own[c].bodies.iter().map(|b| b.inc).collect();
+            for inc in bodies {
+                self.recover_body(c, inc, with_helpers)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, is: impl Fn(&Event) -> bool) -> bool {
+        self.queue.iter().any(|due| is(&due.event))
+    }
+
+    fn recover_sandbox(&mut self, with_helpers: bool) -> Checked {
+        if self.book.sandbox != Sandbox::Making {
+            return Ok(());
+        }
+        let goes_on = self.is_due(|e| matches!(e, Event::Sandbox(_)));
+        if goes_on && !with_helpers {
+            return Ok(());
+        }
+        self.queue.retain(|due| !matches!(due.event, Event::Sandbox(_)));
+        self.sandbox_made(How::Fails)
+    }
+
+    fn recover_body(&mut self, c: usize, inc: u32, with_helpers: bool) -> Checked {
+        let Some(body) = self.book.body(c, inc) else { return Ok(()) };
+        let (stage, killed) = (body.stage, body.killed.is_some());
+        let in_flight = |kind| body.schedule(kind).in_flight.is_some();
+        let probes = [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness]
+            .map(|kind| (kind, in_flight(kind)));
+        let runs = |hook| body.hook(hook).begun.is_some() && body.hook(hook).ended.is_none();
+        let hooks = [Hook::PostStart, Hook::PreStop].map(|hook| (hook, runs(hook)));
+        match (stage, self.real(c, inc)) {
+            (Stage::Making, _) => {
+                let is = |e: &Event| matches!(e, Event::Created { c: k, inc: i, .. } if *k == c && *i == inc);
+                if with_helpers || !self.is_due(is) {
+                    self.queue.retain(|due| !is(&due.event));
+                    self.set(c, inc, Real::Dead);
+                    let exit = plan::Exit { code: 137, signal: Some(9), ..plan::Exit::default() };
+                    return self.tell(Fact::Exited { c, inc, exit });
+                }
+            }
+            (Stage::Launching, Real::Waits) => self.begin_start(c, inc),
+            _ => {}
+        }
+        if killed && stage != Stage::Dead {
+            self.send_kill(c, inc);
+        }
+        if stage != Stage::Runs {
+            return Ok(());
+        }
+        for (kind, _) in probes.into_iter().filter(|(_, on)| *on) {
+            self.queue.retain(|due| {
+                !matches!(due.event, Event::Probed { c: k, inc: i, kind: of, .. } if k == c && i == inc && of == kind)
+            });
+            let message = "podshim died".to_owned();
+            self.tell(Fact::ProbeErrored { c, inc, kind, message })?;
+        }
+        for (hook, _) in hooks.into_iter().filter(|(_, on)| *on) {
+            let is = |e: &Event| matches!(e, Event::Hooked { c: k, inc: i, hook: of, .. } if *k == c && *i == inc && *of == hook);
+            if with_helpers || !self.is_due(is) {
+                self.queue.retain(|due| !is(&due.event));
+                let failure = Some("podshim died".to_owned());
+                self.tell(Fact::HookEnded { c, inc, hook, failure, notice: None })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Folding the journal gives the same memory; with other wall clocks, the same decisions.
+    pub(crate) fn check_journal(&self) -> Checked {
+        let mut same = State::new(self.pod);
+        let mut elsewhere = State::new(self.pod);
+        for (index, record) in self.journal.iter().enumerate() {
+            fold(self.pod, &mut same, record.at, &record.fact);
+            let wall = Wall(1 + (index as u64 * 7919) % 1_000_000 * Mono::SECOND);
+            fold(self.pod, &mut elsewhere, At { wall, ..record.at }, &record.fact);
+        }
+        must!(self.book, same == self.state, "the journal gives another memory");
+        let one = plan(self.pod, &self.state, self.now);
+        must!(self.book, one == plan(self.pod, &elsewhere, self.now), "the wall clock decides");
+        let code = exit_code(self.pod, &self.state);
+        must!(
+            self.book,
+            code == exit_code(self.pod, &elsewhere),
+            "the wall clock decides the exit code"
+        );
+        let phase = |state: &State| status(self.pod, state, self.at()).phase;
+        must!(
+            self.book,
+            phase(&self.state) == phase(&elsewhere),
+            "the wall clock decides the phase"
+        );
+        Ok(())
+    }
+}

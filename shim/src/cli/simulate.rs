@@ -1,0 +1,303 @@
+//! `podshim simulate`: a pod's life in virtual time, in a world of a seed, as a script tells it, or as a
+//! failure was found. Nothing is run.
+
+use std::fs;
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bundles::manifest::Object;
+use bundles::objects::Objects;
+use clap::{Args, ValueEnum};
+use sim::{Case, Found, Outcome, Record, Row, Tally};
+
+use super::table::columns;
+use super::terminal::{Output, complain};
+use super::{CANNOT, FAILED};
+use crate::pod::compile::{compile, containers};
+use crate::pod::file::{Owner, PodFile};
+use crate::run;
+use crate::timeline::{self, render};
+
+/// `podshim simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// A manifest with one pod, job or deployment; random pods if none is given
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Live so many lives, check each at every step, and print what was seen
+    #[arg(long, value_name = "N", conflicts_with = "replay")]
+    lives: Option<u64>,
+    /// What decides whatever is left to chance; else the operating system does
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long the pod is left alone before it is deleted (5s, 2m, 1h); else the seed decides
+    #[arg(long, value_name = "DURATION")]
+    until: Option<String>,
+    /// How to print it
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: SimulateOutput,
+    /// Step through the file of a failure
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    replay: Option<PathBuf>,
+}
+
+/// `-o` of `podshim simulate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SimulateOutput {
+    /// Time, container, what happens.
+    Table,
+    /// Facts and events.
+    Json,
+    /// A picture.
+    Svg,
+}
+
+/// Simulates. The exit code is 0, or 1 if a promise was broken.
+pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
+    if let Some(path) = &args.replay {
+        let text = read(path)?;
+        let found = Found::read(&text)
+            .with_context(|| format!("{} is no file of a failure", path.display()))?;
+        return show(args, &found.case, &found.case.live(true));
+    }
+    let until_s = args.until.as_deref().map(seconds).transpose()?;
+    let pod = match &args.file {
+        Some(path) => match pod_of(path)? {
+            Some(pod) => Some(pod),
+            None => return Ok(CANNOT),
+        },
+        None => None,
+    };
+    let seed = match args.seed {
+        Some(seed) => seed,
+        None => getrandom::u64().map_err(|e| anyhow::anyhow!("no random numbers: {e}"))? >> 16,
+    };
+    let case = |seed: u64| match &pod {
+        Some(pod) => Case::of_pod(pod.clone(), seed, until_s),
+        None => Case { until_s, ..Case::of_seed(seed) },
+    };
+    match args.lives {
+        Some(lives) => many(seed, lives, &case),
+        None => show(args, &case(seed), &case(seed).live(true)),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn seconds(text: &str) -> anyhow::Result<u64> {
+    let duration = humantime::parse_duration(text)
+        .with_context(|| format!("{text:?} is no length of time (5s, 2m, 1h)"))?;
+    Ok(duration.as_secs())
+}
+
+/// The pod of a manifest, as the heart knows it; `None` if what is wrong with it has been told.
+fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
+    let Some((objects, _)) = run::objects_of(std::slice::from_ref(&path.to_path_buf()), false)?
+    else {
+        return Ok(None);
+    };
+    let [object] = &objects[..] else {
+        bail!("{} holds {} pods, jobs and deployments, not one", path.display(), objects.len());
+    };
+    let mut pod = match object {
+        Object::Pod(pod) => (**pod).clone(),
+        _ => {
+            let template = object.template().cloned().context("it has no pod template")?;
+            let metadata = template.metadata.unwrap_or_default();
+            k8s_openapi::api::core::v1::Pod { metadata, spec: template.spec, status: None }
+        }
+    };
+    if pod.metadata.name.is_none() {
+        pod.metadata.name.clone_from(&object.metadata().name);
+    }
+    let pod = run::named(pod)?;
+    let spec = pod.spec.clone().unwrap_or_default();
+    let which = |wanted: &dyn Fn(&k8s_openapi::api::core::v1::Container) -> bool| {
+        let all = containers(&spec).enumerate();
+        all.filter(|(_, c)| wanted(c)).map(|(index, _)| index).collect::<Vec<_>>()
+    };
+    let file = PodFile {
+        objects: Objects::default(),
+        root: PathBuf::new(),
+        state: PathBuf::new(),
+        logs: PathBuf::new(),
+        network_state: PathBuf::new(),
+        network: None,
+        timeline: false,
+        pull: None,
+        always_written: which(&|c| c.image_pull_policy.as_deref() == Some("Always")),
+        at_start: which(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),
+        pull_environment: Default::default(),
+        owner: Owner { pid: 0, start_ticks: 0 },
+        pod,
+    };
+    Ok(Some(compile(&file)))
+}
+
+/// Prints one life.
+fn show(args: &SimulateArgs, case: &Case, outcome: &Outcome) -> anyhow::Result<i32> {
+    let mut output = Output::default();
+    match args.output {
+        SimulateOutput::Table => {
+            if args.replay.is_none() {
+                output.line(format_args!("seed {}", case.seed));
+            }
+            output.write(table(&sim::rows(&case.pod, &outcome.journal)).as_bytes());
+        }
+        SimulateOutput::Json => output.line(serde_json::to_string_pretty(&json(case, outcome))?),
+        SimulateOutput::Svg => output.write(svg(case, &outcome.journal).as_bytes()),
+    }
+    output.end()?;
+    match &outcome.broken {
+        None => Ok(0),
+        Some(broken) => {
+            complain(&format!("a promise is broken: {}", broken.0));
+            Ok(FAILED)
+        }
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let title = ["TIME", "CONTAINER", "WHAT"].map(str::to_owned).to_vec();
+    let cells = rows.iter().map(|row| {
+        let seconds = Duration::from_nanos(row.at.0).as_secs_f64();
+        vec![format!("{seconds:.3}s"), row.who.clone(), row.what.clone()]
+    });
+    columns(&std::iter::once(title).chain(cells).collect::<Vec<_>>())
+}
+
+fn json(case: &Case, outcome: &Outcome) -> serde_json::Value {
+    let events = sim::events(&case.pod, &outcome.journal);
+    let events: Vec<_> =
+        events.iter().map(|(at, event)| serde_json::json!({ "at": at, "event": event })).collect();
+    serde_json::json!({
+        "seed": case.seed,
+        "pod": case.pod,
+        "facts": outcome.journal,
+        "events": events,
+        "broken": outcome.broken.as_ref().map(|broken| &broken.0),
+    })
+}
+
+fn svg(case: &Case, journal: &[Record]) -> String {
+    let record = |record: &Record| runtime::journal::Record {
+        mono: record.at.mono,
+        wall: record.at.wall,
+        fact: record.fact.clone(),
+    };
+    let records: Vec<_> = journal.iter().map(record).collect();
+    let now = records.last().map_or(plan::Mono(0), |r| r.mono);
+    render::svg(&timeline::of(&case.pod, &records, now))
+}
+
+/// Lives many lives, on all processors, and prints what was seen.
+fn many(first: u64, lives: u64, case: &(impl Fn(u64) -> Case + Sync)) -> anyhow::Result<i32> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let begin = Instant::now();
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    say_the_seed_of_a_panic();
+    let results: Vec<(Tally, Option<(Case, Outcome)>)> = thread::scope(|scope| {
+        let work = || {
+            let mut tally = Tally::default();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= lives || failed.load(Ordering::Relaxed) {
+                    return (tally, None);
+                }
+                let case = case(first.wrapping_add(n));
+                SEED.set(case.seed);
+                let outcome = case.live(false);
+                tally.add(&outcome.tally);
+                if outcome.broken.is_some() {
+                    failed.store(true, Ordering::Relaxed);
+                    return (tally, Some((case, outcome)));
+                }
+            }
+        };
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles.into_iter().filter_map(|handle| handle.join().ok()).collect()
+    });
+    let took = begin.elapsed();
+    let mut tally = Tally::default();
+    results.iter().for_each(|(part, _)| tally.add(part));
+    let mut output = Output::default();
+    output.write(summary(first, &tally, took).as_bytes());
+    output.end()?;
+    match results.into_iter().find_map(|(_, found)| found) {
+        None => Ok(0),
+        Some((case, outcome)) => keep(&case, &outcome),
+    }
+}
+
+thread_local! {
+    /// Of the life that this thread is at.
+    static SEED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// In a release a panic ends the process: then at least the seed is told.
+fn say_the_seed_of_a_panic() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        complain(&format!("panic in the life of seed {}", SEED.get()));
+        before(panic);
+    }));
+}
+
+/// Makes a failure small and writes its file.
+fn keep(case: &Case, outcome: &Outcome) -> anyhow::Result<i32> {
+    let Some(broken) = &outcome.broken else { return Ok(0) };
+    complain(&format!("seed {}: a promise is broken: {}", case.seed, broken.0));
+    let found = Found::of(case, broken);
+    let path = PathBuf::from(format!("podshim-simulate-{}.json", case.seed));
+    fs::write(&path, found.write()?).with_context(|| format!("cannot write {}", path.display()))?;
+    complain(&format!(
+        "made small: {}; step through it with podshim simulate --replay {}",
+        found.broken,
+        path.display()
+    ));
+    Ok(FAILED)
+}
+
+fn summary(first: u64, tally: &Tally, took: Duration) -> String {
+    let seconds = took.as_secs_f64();
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let mut rows = vec![
+        row("first seed", first.to_string()),
+        row("lives", tally.lives.to_string()),
+        row("seconds", format!("{seconds:.1}")),
+        row("lives a second", format!("{:.0}", tally.lives as f64 / seconds)),
+        row("years of virtual time", format!("{:.1}", tally.seconds as f64 / 31_557_600.0)),
+        row("facts", tally.facts.to_string()),
+        row("plans", tally.plans.to_string()),
+        row("checks", tally.checks.to_string()),
+        row("ns a plan, 10 containers", format!("{:.0}", ns_per_plan())),
+    ];
+    rows.extend(tally.ends.iter().map(|(end, n)| row(&format!("end: {end}"), n.to_string())));
+    rows.push(row("faults", tally.faults().to_string()));
+    let faults = sim::FAULTS.iter().zip(tally.faults);
+    rows.extend(faults.map(|(fault, n)| row(&format!("  {fault}"), n.to_string())));
+    columns(&rows)
+}
+
+/// How long a plan takes for a pod of ten containers, over all moments of a few of its lives.
+fn ns_per_plan() -> f64 {
+    const LIVES: u64 = 20;
+    const ROUNDS: u32 = 20;
+    let pod = sim::pod_of_ten();
+    let moments: Vec<_> =
+        (0..LIVES).flat_map(|seed| Case::of_pod(pod.clone(), seed, None).moments()).collect();
+    let begin = Instant::now();
+    for _ in 0..ROUNDS {
+        for (state, now) in &moments {
+            let _ = std::hint::black_box(plan::plan(&pod, state, *now));
+        }
+    }
+    let plans = moments.len() as f64 * f64::from(ROUNDS);
+    begin.elapsed().as_nanos() as f64 / plans.max(1.0)
+}
