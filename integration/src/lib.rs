@@ -183,6 +183,12 @@ impl Instance {
         self.start_file(&self.manifest(manifest))
     }
 
+    /// The same with more options.
+    pub fn start_with(&self, options: &[&str], manifest: &str) -> Running<'_> {
+        let path = self.manifest(manifest);
+        self.start_command(self.command(&[&["run", "--pull=never"], options, &[&path]].concat()))
+    }
+
     /// Starts a manifest's file in the background.
     pub fn start_file(&self, path: &str) -> Running<'_> {
         self.start_command(self.command(&["run", "--pull=never", path]))

@@ -143,7 +143,11 @@ impl Connection {
     /// The next reply; `None` when the shim has gone.
     pub fn receive(&mut self) -> anyhow::Result<Option<Reply>> {
         let mut line = String::new();
-        let n = self.reader.read_line(&mut line).context("the pod does not answer")?;
+        let n = match self.reader.read_line(&mut line) {
+            // It ended before it read what we sent last.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => 0,
+            read => read.context("the pod does not answer")?,
+        };
         if n == 0 {
             return Ok(None);
         }

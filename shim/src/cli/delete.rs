@@ -42,7 +42,10 @@ fn ask(layout: &Layout, args: &DeleteArgs, name: &str) -> anyhow::Result<Connect
 /// The end of the connection is the end of the shim, which comes last of all.
 fn until_gone(connection: Connection) -> anyhow::Result<()> {
     let mut connection = connection.patient()?;
-    connection.send(&Request::Watch)?;
+    if connection.send(&Request::Watch).is_err() {
+        // It has ended already.
+        return Ok(());
+    }
     while let Some(reply) = connection.receive()? {
         if matches!(reply, Reply::Over { .. }) {
             break;

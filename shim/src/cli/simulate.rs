@@ -22,6 +22,8 @@ use crate::pod::file::{Owner, PodFile};
 use crate::run;
 use crate::timeline::{self, render};
 
+mod scenario;
+
 /// `podshim simulate`.
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
@@ -40,6 +42,15 @@ pub struct SimulateArgs {
     /// How to print it
     #[arg(long, short, value_enum, default_value = "table")]
     output: SimulateOutput,
+    /// Live a scenario: a pod, what its containers do, and what must come of it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "lives", "replay", "seed", "until"])]
+    scenario: Option<PathBuf>,
+    /// Judge what `podshim run -o json` printed of the scenario's manifest, instead of living it
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    observed: Option<PathBuf>,
+    /// The image of the scenario's manifest; it has a shell
+    #[arg(long, value_name = "IMAGE", requires = "scenario", default_value = "alpine:latest")]
+    image: String,
     /// Step through the file of a failure
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     replay: Option<PathBuf>,
@@ -54,10 +65,18 @@ enum SimulateOutput {
     Json,
     /// A picture.
     Svg,
+    /// A scenario as a manifest that `podshim run` takes.
+    Manifest,
 }
 
 /// Simulates. The exit code is 0, or 1 if a promise was broken.
 pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
+    if let Some(path) = &args.scenario {
+        return live(args, path);
+    }
+    if args.output == SimulateOutput::Manifest {
+        bail!("only a scenario is made into a manifest: --scenario FILE");
+    }
     if let Some(path) = &args.replay {
         let text = read(path)?;
         let found = Found::read(&text)
@@ -83,6 +102,23 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
     match args.lives {
         Some(lives) => many(seed, lives, &case),
         None => show(args, &case(seed), &case(seed).live(true)),
+    }
+}
+
+/// Lives a scenario, or shows or judges it.
+fn live(args: &SimulateArgs, path: &Path) -> anyhow::Result<i32> {
+    let scenario = scenario::read(path)?;
+    if args.output == SimulateOutput::Manifest {
+        return scenario::manifest(&scenario, &args.image);
+    }
+    if let Some(observed) = &args.observed {
+        return scenario::observed(&scenario, observed);
+    }
+    let case = scenario.case();
+    let outcome = case.live(false);
+    match show(args, &case, &outcome)? {
+        0 => scenario::verdict(&scenario, &scenario.happenings(&outcome), outcome.phase(&case.pod)),
+        failed => Ok(failed),
     }
 }
 
@@ -145,12 +181,14 @@ fn show(args: &SimulateArgs, case: &Case, outcome: &Outcome) -> anyhow::Result<i
     let mut output = Output::default();
     match args.output {
         SimulateOutput::Table => {
-            if args.replay.is_none() {
+            if args.replay.is_none() && args.scenario.is_none() {
                 output.line(format_args!("seed {}", case.seed));
             }
             output.write(table(&sim::rows(&case.pod, &outcome.journal)).as_bytes());
         }
         SimulateOutput::Json => output.line(serde_json::to_string_pretty(&json(case, outcome))?),
+        // It has been refused, or is written elsewhere.
+        SimulateOutput::Manifest => {}
         SimulateOutput::Svg => output.write(svg(case, &outcome.journal).as_bytes()),
     }
     output.end()?;

@@ -38,12 +38,7 @@ impl Watched {
 
     /// Takes on what was told next; `None` when the shim has ended.
     pub fn hear(&mut self) -> anyhow::Result<Option<Heard>> {
-        let reply = match self.connection.receive() {
-            // A shim whose last words were not waited for.
-            Err(e) if is_reset(&e) => None,
-            reply => reply?,
-        };
-        Ok(Some(match reply {
+        Ok(Some(match self.connection.receive()? {
             None => return Ok(None),
             Some(Reply::Pod(object)) => {
                 self.object = *object;
@@ -78,11 +73,6 @@ impl Watched {
             self.asked = self.connection.send(&Request::Get).is_ok();
         }
     }
-}
-
-fn is_reset(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
 /// What a shim said.
