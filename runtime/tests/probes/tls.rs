@@ -16,14 +16,14 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::servers::{Answer, Then, then};
 use crate::{LONG, SHORT, failure, get, run, success, without_port};
 
-/// A certificate of the oldest version, expired, for another name, signed by itself.
+/// A certificate of the oldest version, valid for no time, for another name, signed by itself.
 fn identity() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     static PEM: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
     let (certificate, key) = PEM.get_or_init(|| {
         let temp = tempfile::tempdir().unwrap();
         let script = "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x \
                       -keyout key.pem -out request.pem 2>&1 && openssl x509 -req -in request.pem \
-                      -signkey key.pem -days -1 -out certificate.pem 2>&1";
+                      -signkey key.pem -days 0 -out certificate.pem 2>&1";
         let made = Command::new("sh").args(["-c", script]).current_dir(&temp).output();
         let made = made.expect("a shell");
         let said = String::from_utf8_lossy(&made.stdout);
