@@ -17,8 +17,8 @@ use std::path::Path;
 
 use plan::{
     Action, At, Container, ContainerState, Event, Exit, Fact, Hook, Kind, Life, Mono, Pod, Probe,
-    ProbeKind, PullWhen, RestartPolicy, Rule, RuleAction, StartError, State, Subject, Wall,
-    deletion, exit_code, fold, narrate, plan, status,
+    ProbeKind, PullWhen, RESTART_DELAY_MAX_S, RestartPolicy, Rule, RuleAction, StartError, State,
+    Subject, Wall, deletion, exit_code, fold, narrate, plan, status,
 };
 
 /// 2026-01-01T00:00:00Z, so that times in answers are read at a glance.
@@ -118,6 +118,7 @@ fn parse_pod(text: &str) -> Pod {
         restart_policy,
         grace_s: numbers.get("grace").copied().unwrap_or(30),
         active_deadline_s: numbers.get("deadline").copied(),
+        restart_delay_max_s: numbers.get("delay-max").copied().unwrap_or(RESTART_DELAY_MAX_S),
         gates: gates.iter().map(|gate| gate["gate=".len()..].to_owned()).collect(),
         containers: parts.map(parse_container).collect(),
     }

@@ -19,7 +19,7 @@ mod cp;
 mod delete;
 mod describe;
 mod doctor;
-mod duration;
+pub mod duration;
 mod events;
 mod exec;
 mod explain;
@@ -201,6 +201,9 @@ pub struct RunArgs {
     /// Kernel parameters that pods may set besides the safe ones; NAME may end with `*`
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// The longest delay before a container that fails is restarted, from 1s to 300s (5m0s)
+    #[arg(long, value_name = "DURATION")]
+    pub max_container_restart_period: Option<String>,
     /// Draw the pod's life into this file (SVG); with several pods, a file each: FILE-POD.svg
     #[arg(long, value_name = "FILE")]
     pub timeline: Option<PathBuf>,

@@ -51,6 +51,7 @@ pub fn compile(file: &PodFile) -> plan::Pod {
         restart_policy: policy(spec.restart_policy.as_deref().unwrap_or_default()),
         grace_s: grace(spec.termination_grace_period_seconds),
         active_deadline_s: spec.active_deadline_seconds.map(seconds),
+        restart_delay_max_s: file.restart_delay_max_s.unwrap_or(plan::RESTART_DELAY_MAX_S),
         gates: spec.readiness_gates.iter().flatten().map(|g| g.condition_type.clone()).collect(),
         containers,
     }

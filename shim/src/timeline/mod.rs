@@ -275,6 +275,7 @@ mod tests {
             restart_policy: RestartPolicy::Never,
             grace_s: 30,
             active_deadline_s: None,
+            restart_delay_max_s: 300,
             gates: Vec::new(),
             containers: vec![
                 container("side", Kind::Sidecar, Some(probe)),

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use plan::{Container, Kind, Pod, Probe, PullWhen, RestartPolicy, Rule, RuleAction};
+use plan::{
+    Container, Kind, Pod, Probe, PullWhen, RESTART_DELAY_MAX_S, RestartPolicy, Rule, RuleAction,
+};
 
 use super::number;
 
@@ -25,6 +27,7 @@ pub(super) fn read(text: &str) -> Result<Pod, String> {
         restart_policy,
         grace_s: numbers.get("grace").copied().unwrap_or(30),
         active_deadline_s: numbers.get("deadline").copied(),
+        restart_delay_max_s: numbers.get("delay-max").copied().unwrap_or(RESTART_DELAY_MAX_S),
         gates: Vec::new(),
         containers,
     })
