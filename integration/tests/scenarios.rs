@@ -22,10 +22,10 @@ fn deeds(manifest: &str) -> Vec<(Duration, Vec<String>)> {
 fn does(podshim: &Instance, words: &[String]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let said = match words[..] {
-        ["delete"] => podshim.podshim(&["delete", "pod", "scenario"]),
+        ["delete"] => podshim.podshim(&["delete", "pod", "scenario", "--no-wait"]),
         ["delete", grace] => {
             let grace = grace.replace("grace", "--grace-period");
-            podshim.podshim(&["delete", "pod", "scenario", &grace])
+            podshim.podshim(&["delete", "pod", "scenario", "--no-wait", &grace])
         }
         ["restart", container] => podshim.podshim(&["restart", "scenario", "-c", container]),
         _ => panic!("{words:?}"),
