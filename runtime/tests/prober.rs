@@ -45,7 +45,8 @@ fn main() {
         test();
         println!("test {name} ... ok");
     }
-    println!("{} passed, 0 failed", tests.len());
+    // As the harness of other tests says it: whoever counts reads this line.
+    println!("\ntest result: ok. {} passed; 0 failed", tests.len());
 }
 
 /// A server that ends with its owner.
