@@ -121,34 +121,34 @@ impl Case {
                 break;
             }
         }
-        self.end_of(world)
+        bring_to_end(world)
     }
+}
 
-    /// From now on the world is fair, and what is left of the pod must come to its end in time.
-    fn end_of(&self, world: &mut World<'_>) -> Checked {
-        if world.thorough {
-            world.check_journal()?;
-        }
-        world.fair = true;
-        world.hurry();
-        if world.book.deleted.is_none() {
-            world.happens(&Event::User(How::Delete { grace_s: None }))?;
-        }
-        let grace_s = world.book.ending.map_or(0, |(_, grace)| u64::from(grace.seconds));
-        let end = Mono(world.now.0 + (grace_s + SLACK_S) * Mono::SECOND);
-        for _ in 0..20 * EVENTS_MAX {
-            if world.state().is_over() || !step(world, end)? {
-                break;
-            }
-        }
-        let over = world.state().is_over();
-        must!(
-            world.book,
-            over,
-            "deleted with a grace of {grace_s} s, it is not over {SLACK_S} s later"
-        );
-        world.check_over()
+/// From now on the world is fair, and what is left of the pod must come to its end in time.
+pub(crate) fn bring_to_end(world: &mut World<'_>) -> Checked {
+    if world.thorough {
+        world.check_journal()?;
     }
+    world.fair = true;
+    world.hurry();
+    if world.book.deleted.is_none() {
+        world.happens(&Event::User(How::Delete { grace_s: None }))?;
+    }
+    let grace_s = world.book.ending.map_or(0, |(_, grace)| u64::from(grace.seconds));
+    let end = Mono(world.now.0 + (grace_s + SLACK_S) * Mono::SECOND);
+    for _ in 0..20 * EVENTS_MAX {
+        if world.state().is_over() || !step(world, end)? {
+            break;
+        }
+    }
+    let over = world.state().is_over();
+    must!(
+        world.book,
+        over,
+        "deleted with a grace of {grace_s} s, it is not over {SLACK_S} s later"
+    );
+    world.check_over()
 }
 
 /// Lets the next thing happen, if it is before the end.
@@ -156,7 +156,7 @@ fn step(world: &mut World<'_>, end: Mono) -> Result<bool, Broken> {
     let date = world.next_date().filter(|date| *date <= end.max(world.now));
     match (date, world.wake_at.filter(|wake| *wake <= end)) {
         (date, Some(wake)) if date.is_none_or(|date| wake < date) => {
-            world.wake(wake);
+            world.wake(wake)?;
             world.settle()?;
         }
         (Some(_), _) => {

@@ -24,13 +24,14 @@
 
 mod judge;
 mod manifest;
-mod pod;
 mod script;
 mod words;
 
 use std::collections::BTreeMap;
 
 use plan::{Hook, Pod, ProbeKind};
+
+use crate::story::pod;
 
 pub use judge::{Happening, What};
 
@@ -120,7 +121,8 @@ impl Scenario {
                 None => match (line.strip_prefix('#'), line.strip_prefix("pod:")) {
                     (Some(comment), _) => title.push(comment.trim()),
                     (None, Some(text)) => {
-                        let pod = pod::read(text.trim()).map_err(wrong)?;
+                        let mut pod = pod::parse(text.trim()).map_err(wrong)?;
+                        "scenario".clone_into(&mut pod.name);
                         scenario = Some(Scenario::new(title.join(" "), pod));
                     }
                     (None, None) => return Err(wrong("the pod comes first".into())),

@@ -215,7 +215,13 @@ impl<'a> World<'a> {
     }
 
     /// Time passes until the heart wants to look again; its timer may be late.
-    pub(crate) fn wake(&mut self, wake: Mono) {
+    pub(crate) fn wake(&mut self, wake: Mono) -> Checked {
+        if self.thorough && wake > self.now {
+            let plan_at = |now: Mono| plan(self.pod, &self.state, now);
+            let (before, after) = (plan_at(self.now), plan_at(wake));
+            let something = !after.actions.is_empty() || after.waiting != before.waiting;
+            must!(self.book, something, "woken for nothing at {wake:?}: {before:?}");
+        }
         let number = self.tries.wakes;
         self.tries.wakes += 1;
         self.now = self.now.max(wake);
@@ -223,6 +229,7 @@ impl<'a> World<'a> {
             self.tally.fault(Fault::Clock);
             self.now = Mono(self.now.0 + seconds.unsigned_abs() * Mono::SECOND);
         }
+        Ok(())
     }
 
     /// Asks the heart what follows, and does it, until it asks for nothing more.

@@ -31,8 +31,11 @@ pub struct SimulateArgs {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// Live so many lives, check each at every step, and print what was seen
-    #[arg(long, value_name = "N", conflicts_with = "replay")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["script", "replay"])]
     lives: Option<u64>,
+    /// What happens, in the words of runtime/plan/tests/stories; all that it does not name goes well
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "replay"])]
+    script: Option<PathBuf>,
     /// What decides whatever is left to chance; else the operating system does
     #[arg(long)]
     seed: Option<u64>,
@@ -69,6 +72,23 @@ enum SimulateOutput {
     Manifest,
 }
 
+/// What is shown of one life.
+struct Life {
+    pod: plan::Pod,
+    seed: Option<u64>,
+    journal: Vec<Record>,
+    answers: Vec<Row>,
+    broken: Option<String>,
+}
+
+impl Life {
+    fn of(case: Case, seed: Option<u64>) -> Life {
+        let Outcome { journal, broken, .. } = case.live(true);
+        let broken = broken.map(|broken| broken.0);
+        Life { pod: case.pod, seed, journal, answers: Vec::new(), broken }
+    }
+}
+
 /// Simulates. The exit code is 0, or 1 if a promise was broken.
 pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
     if let Some(path) = &args.scenario {
@@ -78,10 +98,9 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
         bail!("only a scenario is made into a manifest: --scenario FILE");
     }
     if let Some(path) = &args.replay {
-        let text = read(path)?;
-        let found = Found::read(&text)
+        let found = Found::read(&read(path)?)
             .with_context(|| format!("{} is no file of a failure", path.display()))?;
-        return show(args, &found.case, &found.case.live(true));
+        return show(args.output, &Life::of(found.case, None));
     }
     let until_s = args.until.as_deref().map(seconds).transpose()?;
     let pod = match &args.file {
@@ -91,6 +110,14 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
         },
         None => None,
     };
+    if let Some(path) = &args.script {
+        let until = until_s.map(|s| plan::Mono(s.saturating_mul(plan::Mono::SECOND)));
+        let played = sim::play(&read(path)?, pod.as_ref(), until)
+            .with_context(|| format!("{} is no story", path.display()))?;
+        let broken = played.broken.map(|broken| broken.0);
+        let (pod, journal, answers) = (played.pod, played.journal, played.answers);
+        return show(args.output, &Life { pod, seed: None, journal, answers, broken });
+    }
     let seed = match args.seed {
         Some(seed) => seed,
         None => getrandom::u64().map_err(|e| anyhow::anyhow!("no random numbers: {e}"))? >> 16,
@@ -101,7 +128,7 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
     };
     match args.lives {
         Some(lives) => many(seed, lives, &case),
-        None => show(args, &case(seed), &case(seed).live(true)),
+        None => show(args.output, &Life::of(case(seed), Some(seed))),
     }
 }
 
@@ -116,7 +143,7 @@ fn live(args: &SimulateArgs, path: &Path) -> anyhow::Result<i32> {
     }
     let case = scenario.case();
     let outcome = case.live(false);
-    match show(args, &case, &outcome)? {
+    match show(args.output, &Life::of(case.clone(), None))? {
         0 => scenario::verdict(&scenario, &scenario.happenings(&outcome), outcome.phase(&case.pod)),
         failed => Ok(failed),
     }
@@ -178,61 +205,64 @@ fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
 }
 
 /// Prints one life.
-fn show(args: &SimulateArgs, case: &Case, outcome: &Outcome) -> anyhow::Result<i32> {
+fn show(format: SimulateOutput, life: &Life) -> anyhow::Result<i32> {
     let mut output = Output::default();
-    match args.output {
+    match format {
         SimulateOutput::Table => {
-            if args.replay.is_none() && args.scenario.is_none() {
-                output.line(format_args!("seed {}", case.seed));
+            if let Some(seed) = life.seed {
+                output.line(format_args!("seed {seed}"));
             }
-            output.write(table(&sim::rows(&case.pod, &outcome.journal)).as_bytes());
+            output.write(table(life).as_bytes());
         }
-        SimulateOutput::Json => output.line(serde_json::to_string_pretty(&json(case, outcome))?),
+        SimulateOutput::Json => output.line(serde_json::to_string_pretty(&json(life))?),
+        SimulateOutput::Svg => output.write(svg(life).as_bytes()),
         // It has been refused, or is written elsewhere.
         SimulateOutput::Manifest => {}
-        SimulateOutput::Svg => output.write(svg(case, &outcome.journal).as_bytes()),
     }
     output.end()?;
-    match &outcome.broken {
+    match &life.broken {
         None => Ok(0),
         Some(broken) => {
-            complain(&format!("a promise is broken: {}", broken.0));
+            complain(&format!("a promise is broken: {broken}"));
             Ok(FAILED)
         }
     }
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(life: &Life) -> String {
+    let mut rows = sim::rows(&life.pod, &life.journal);
+    rows.extend(life.answers.iter().cloned());
+    rows.sort_by_key(|row| row.at);
     let title = ["TIME", "CONTAINER", "WHAT"].map(str::to_owned).to_vec();
-    let cells = rows.iter().map(|row| {
+    let cells = rows.into_iter().map(|row| {
         let seconds = Duration::from_nanos(row.at.0).as_secs_f64();
-        vec![format!("{seconds:.3}s"), row.who.clone(), row.what.clone()]
+        vec![format!("{seconds:.3}s"), row.who, row.what]
     });
     columns(&std::iter::once(title).chain(cells).collect::<Vec<_>>())
 }
 
-fn json(case: &Case, outcome: &Outcome) -> serde_json::Value {
-    let events = sim::events(&case.pod, &outcome.journal);
-    let events: Vec<_> =
-        events.iter().map(|(at, event)| serde_json::json!({ "at": at, "event": event })).collect();
+fn json(life: &Life) -> serde_json::Value {
+    let events = sim::events(&life.pod, &life.journal);
+    let event =
+        |(at, event): &(plan::At, plan::Event)| serde_json::json!({"at": at, "event": event});
     serde_json::json!({
-        "seed": case.seed,
-        "pod": case.pod,
-        "facts": outcome.journal,
-        "events": events,
-        "broken": outcome.broken.as_ref().map(|broken| &broken.0),
+        "seed": life.seed,
+        "pod": life.pod,
+        "facts": life.journal,
+        "events": events.iter().map(event).collect::<Vec<_>>(),
+        "broken": life.broken,
     })
 }
 
-fn svg(case: &Case, journal: &[Record]) -> String {
+fn svg(life: &Life) -> String {
     let record = |record: &Record| runtime::journal::Record {
         mono: record.at.mono,
         wall: record.at.wall,
         fact: record.fact.clone(),
     };
-    let records: Vec<_> = journal.iter().map(record).collect();
+    let records: Vec<_> = life.journal.iter().map(record).collect();
     let now = records.last().map_or(plan::Mono(0), |r| r.mono);
-    render::svg(&timeline::of(&case.pod, &records, now))
+    render::svg(&timeline::of(&life.pod, &records, now))
 }
 
 /// Lives many lives, on all processors, and prints what was seen.

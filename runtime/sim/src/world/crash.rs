@@ -49,6 +49,12 @@ impl World<'_> {
         Ok(())
     }
 
+    /// podshim dies between two actions, and a successor comes.
+    pub(crate) fn die(&mut self) -> Checked {
+        self.recover()?;
+        self.settle()
+    }
+
     fn is_due(&self, is: impl Fn(&Event) -> bool) -> bool {
         self.queue.iter().any(|due| is(&due.event))
     }
