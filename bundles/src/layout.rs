@@ -220,6 +220,18 @@ impl PodDir {
         self.mounts().join("etc").join(name)
     }
 
+    /// The socket on which a container says that it is ready (sd_notify(3)).
+    #[must_use]
+    pub fn notify(&self, container: &str) -> PathBuf {
+        self.notify_dir().join(container)
+    }
+
+    /// Where those sockets are.
+    #[must_use]
+    pub fn notify_dir(&self) -> PathBuf {
+        self.mounts().join("notify")
+    }
+
     /// The pod's `/dev/shm`.
     #[must_use]
     pub fn shm(&self) -> PathBuf {

@@ -13,6 +13,7 @@ pub mod image_config;
 pub mod layout;
 pub mod manifest;
 pub mod mounts;
+pub mod notify;
 pub mod objects;
 pub mod oci;
 pub mod payload;

@@ -329,7 +329,7 @@ fn destination(mount: &str, path: &str) -> Result<String, MountError> {
     if parts.is_empty() { Err(refused()) } else { Ok(format!("/{}", parts.join("/"))) }
 }
 
-fn mount(
+pub(crate) fn mount(
     destination: impl AsRef<Path>,
     kind: &str,
     source: impl AsRef<Path>,

@@ -26,6 +26,7 @@ use crate::host::Host;
 use crate::image_config::ImageConfig;
 use crate::layout::PodDir;
 use crate::mounts::{self, MountError, SubPath};
+use crate::notify;
 use crate::objects::Objects;
 use crate::process::{self, ProcessError};
 use crate::quantity::QuantityError;
@@ -103,6 +104,8 @@ pub struct ContainerInput<'a> {
     pub host: &'a Host,
     /// The pod's addresses; empty if it has none.
     pub pod_ips: &'a [String],
+    /// Whether it is given the socket of [`PodDir::notify`].
+    pub notify: bool,
     /// The image's `/etc/passwd`: read as a regular file, at most [`user::MAX_FILE_BYTES`].
     pub passwd: Option<&'a str>,
     /// The image's `/etc/group`, likewise.
@@ -281,7 +284,10 @@ pub fn spec(input: &ContainerInput<'_>) -> Result<ContainerSpec, ConfigError> {
     let spec_env = env::of_spec(container, &downward, input.objects)?;
     let process = final_process(input, pod_spec, &spec_env, identity, &security, &mut clamped)?;
     let place = mounts::Place { dir: input.dir, inc: input.inc, cgroup: input.cgroup };
-    let mounts = mounts::mounts(pod_spec, container, &spec_env, place)?;
+    let mut mounts = mounts::mounts(pod_spec, container, &spec_env, place)?;
+    if input.notify {
+        mounts.list.push(notify::socket_mount(input.dir, &container.name));
+    }
 
     let mut root = Root::default();
     root.set_path(input.rootfs.into()).set_readonly(Some(read_only_root(input.container)));
@@ -313,7 +319,10 @@ fn final_process(
     let terminal = container.tty == Some(true);
     let hostname = volume::names(pod, host)?.hostname;
     let home = identity.home.as_deref().unwrap_or("/");
-    let env = env::assemble(&image.env, spec_env, &hostname, home, terminal)?;
+    let mut env = env::assemble(&image.env, spec_env, &hostname, home, terminal)?;
+    if input.notify {
+        env.set(notify::VARIABLE, notify::SOCKET);
+    }
     if !security.withheld.is_empty() {
         clamped.push(Clamp::Capabilities { withheld: security.withheld });
     }

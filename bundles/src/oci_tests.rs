@@ -50,6 +50,7 @@ fn of(pod: &Pod, cgroup: CgroupVersion) -> ContainerSpec {
         devices: &devices(),
         host: &host(),
         pod_ips: &[],
+        notify: false,
         passwd: Some(PASSWD),
         group: Some(GROUP),
     })

@@ -53,7 +53,8 @@ impl Instance {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let state = PathBuf::from(format!("/run/podshim-test-{}-{number}", std::process::id()));
-        let dir = tempfile::tempdir().unwrap();
+        // On disk, as images are: a /tmp in memory may be small, and its mounts have other flags.
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         // This thread's, and so that of all that it starts: the machine's own is left alone.
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         run("ip link set lo up");
@@ -180,6 +181,12 @@ impl Instance {
     /// Starts a manifest in the background.
     pub fn start(&self, manifest: &str) -> Running<'_> {
         self.start_file(&self.manifest(manifest))
+    }
+
+    /// The same with more options.
+    pub fn start_with(&self, options: &[&str], manifest: &str) -> Running<'_> {
+        let path = self.manifest(manifest);
+        self.start_command(self.command(&[&["run", "--pull=never"], options, &[&path]].concat()))
     }
 
     /// Starts a manifest's file in the background.

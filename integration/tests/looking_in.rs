@@ -243,6 +243,8 @@ fn what_happened_and_what_is_can_be_asked_for() {
         assert!(squeezed(&said.out).contains(&squeezed(line)), "{line:?} in {}", said.out);
     }
     assert_eq!(podshim.podshim(&["describe", "pod", "q"]).code, 1);
+    assert_eq!(podshim.podshim(&["describe", "pod/p"]).code, 0);
+    assert_eq!(podshim.podshim(&["describe", "job/p"]).code, 1);
 
     let busy = podshim
         .command(&["exec", "p", "--", "sh", "-c", "while :; do :; done"])
@@ -411,6 +413,10 @@ fn a_shell_completes_the_names_of_what_lives() {
     };
     assert_eq!(complete(&["exe"]), ["exec"]);
     assert!(complete(&["exec", ""]).contains(&"p".to_owned()));
+    assert!(complete(&["wait", ""]).contains(&"p".to_owned()));
+    assert!(complete(&["why", ""]).contains(&"p".to_owned()));
+    assert!(complete(&["get", "pods", ""]).contains(&"p".to_owned()));
+    assert_eq!(complete(&["get", "pods", "-o", "j"]), ["json", "jsonpath="]);
     assert!(complete(&["logs", "p"]).contains(&"p".to_owned()));
     let containers = complete(&["exec", "p", "-c", "s"]);
     assert_eq!(containers, ["side"]);

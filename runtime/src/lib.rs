@@ -14,6 +14,7 @@ pub mod journal;
 pub mod log;
 pub mod network;
 pub mod payload;
+pub mod probe;
 pub mod rootfs;
 pub mod sandbox;
 pub mod seal;

@@ -136,6 +136,7 @@ pub fn write(order: &Order<'_>) -> Result<Vec<Clamp>, StandaloneError> {
         devices: &devices(container)?,
         host: order.host,
         pod_ips: order.pod_ips,
+        notify: false,
         passwd: passwd.as_deref(),
         group: group.as_deref(),
     })?;

@@ -28,6 +28,8 @@ pub enum Request {
     Kill,
     /// What has happened so far: one [`Reply::Events`].
     Events,
+    /// What is waited for: one [`Reply::Waiting`].
+    Waiting,
     /// What the containers use: one [`Reply::Usage`].
     Usage,
     /// Run a program in a container. The request's first byte brings descriptors: standard input,
@@ -62,7 +64,7 @@ pub enum Reply {
     Events(Vec<PodEvent>),
     /// What each container that runs uses.
     Usage(Vec<ContainerUsage>),
-    /// All that the pod waits for, which has changed.
+    /// All that the pod waits for; to those who watch, when it has changed.
     Waiting(Vec<PodWaiting>),
     /// A request was taken.
     Done,
@@ -99,6 +101,29 @@ pub struct PodEvent {
     /// The container it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// When it happened first, if `at` is not that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_at: Option<Wall>,
+    /// How often it has happened.
+    #[serde(default = "once")]
+    pub count: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+impl PodEvent {
+    /// When it happened first.
+    pub fn first(&self) -> Wall {
+        self.first_at.unwrap_or(self.at)
+    }
+
+    /// Whether `other` is the same happening at another time.
+    pub fn is_repeated_by(&self, other: &PodEvent) -> bool {
+        (self.warning, &self.reason, &self.message, &self.container)
+            == (other.warning, &other.reason, &other.message, &other.container)
+    }
 }
 
 /// What a container uses.
@@ -126,6 +151,9 @@ pub struct PodWaiting {
     pub container: Option<String>,
     /// For what.
     pub reason: String,
+    /// Since when, on `CLOCK_BOOTTIME`, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Mono>,
     /// When time alone ends it, on `CLOCK_BOOTTIME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Mono>,

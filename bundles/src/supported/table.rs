@@ -72,7 +72,6 @@ impl Field {
 
 const NO_SUCH_VOLUME: &str =
     "of volumes there are emptyDir, configMap, secret, downwardAPI, projected and hostPath";
-const NO_SUCH_PROBE: &str = "a startup probe can only exec a command; it would never succeed";
 const NO_OWNER: &str = "files of volumes belong to root";
 const NO_TOKENS: &str = "nobody here issues tokens or certificates";
 const NO_SELINUX: &str = "SELinux labels are not set";
@@ -145,7 +144,7 @@ pub const TABLE: &[Type] = &[
             ignored("preemptionPolicy"),
             ignored("priority"),
             ignored("priorityClassName"),
-            warned("readinessGates", "nobody here sets such conditions"),
+            acted("readinessGates"),
             refused("resourceClaims", "devices are not given to containers"),
             warned("resources", "limits are those of the containers"),
             acted("restartPolicy"),
@@ -165,6 +164,7 @@ pub const TABLE: &[Type] = &[
             acted("volumes"),
         ],
     },
+    Type { name: "io.k8s.api.core.v1.PodReadinessGate", fields: &[acted("conditionType")] },
     Type {
         name: "io.k8s.api.core.v1.PodOS",
         fields: &[refused("name", "there are only Linux containers").unless(&["linux"])],
@@ -290,14 +290,14 @@ pub const TABLE: &[Type] = &[
             acted("image"),
             acted("imagePullPolicy"),
             acted("lifecycle"),
-            warned("livenessProbe", "the container is not probed once it has started"),
+            acted("livenessProbe"),
             acted("name"),
             acted("ports"),
-            warned("readinessProbe", "the container is not probed once it has started"),
+            acted("readinessProbe"),
             ignored("resizePolicy"),
             acted("resources"),
             acted("restartPolicy"),
-            refused("restartPolicyRules", "containers follow the pod's restartPolicy"),
+            acted("restartPolicyRules"),
             acted("securityContext"),
             acted("startupProbe"),
             warned("stdin", "containers have no standard input"),
@@ -409,23 +409,52 @@ pub const TABLE: &[Type] = &[
     },
     Type {
         name: "io.k8s.api.core.v1.Lifecycle",
+        fields: &[acted("postStart"), acted("preStop"), acted("stopSignal")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.LifecycleHandler",
+        fields: &[acted("exec"), acted("httpGet"), acted("sleep"), acted("tcpSocket")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.HTTPGetAction",
         fields: &[
-            refused("postStart", "no hook is run, and what waits for it would start").any_value(),
-            warned("preStop", "no hook is run: the container gets its stop signal at once"),
-            refused("stopSignal", "containers are stopped by SIGTERM or their image's signal"),
+            acted("host"),
+            acted("httpHeaders"),
+            acted("path"),
+            acted("port"),
+            acted("scheme"),
         ],
+    },
+    Type { name: "io.k8s.api.core.v1.HTTPHeader", fields: &[acted("name"), acted("value")] },
+    Type {
+        name: "io.k8s.api.core.v1.GRPCAction",
+        fields: &[
+            refused("mode", "gRPC probes are made without TLS").unless(&["Plaintext"]),
+            acted("port"),
+            acted("service"),
+        ],
+    },
+    Type { name: "io.k8s.api.core.v1.SleepAction", fields: &[acted("seconds")] },
+    Type { name: "io.k8s.api.core.v1.TCPSocketAction", fields: &[acted("host"), acted("port")] },
+    Type {
+        name: "io.k8s.api.core.v1.ContainerRestartRule",
+        fields: &[acted("action"), acted("exitCodes")],
+    },
+    Type {
+        name: "io.k8s.api.core.v1.ContainerRestartRuleOnExitCodes",
+        fields: &[acted("operator"), acted("values")],
     },
     Type {
         name: "io.k8s.api.core.v1.Probe",
         fields: &[
             acted("exec"),
             acted("failureThreshold"),
-            refused("grpc", NO_SUCH_PROBE).any_value(),
-            refused("httpGet", NO_SUCH_PROBE).any_value(),
+            acted("grpc"),
+            acted("httpGet"),
             acted("initialDelaySeconds"),
             acted("periodSeconds"),
             acted("successThreshold"),
-            refused("tcpSocket", NO_SUCH_PROBE).any_value(),
+            acted("tcpSocket"),
             acted("terminationGracePeriodSeconds"),
             acted("timeoutSeconds"),
         ],

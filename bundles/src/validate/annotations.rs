@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Errors, instead_of};
 use crate::manifest::span::Path;
+use crate::notify::ANNOTATION as NOTIFY;
 use crate::schema::nearest;
 
 const PREFIX: &str = "podshim.dev/";
@@ -16,14 +17,14 @@ const PREFIX: &str = "podshim.dev/";
 const STANDBY: &str = "podshim.dev/standby";
 /// `"false"`: probes are not tried between their periods.
 const BURST: &str = "podshim.dev/burst";
-const KNOWN: [&str; 2] = [BURST, STANDBY];
+const KNOWN: [&str; 3] = [BURST, NOTIFY, STANDBY];
 
 /// The annotations of a pod or of a template of pods.
 pub fn on_pod(metadata: &ObjectMeta, spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (key, value) in ours(metadata) {
         let path = path.field("annotations").key(key);
-        if key == STANDBY {
-            standby(value, spec, &path, errors);
+        if key == STANDBY || key == NOTIFY {
+            containers(value, spec, &path, errors);
         } else if key == BURST {
             errors.one_of(path, value, &["false", "true"]);
         } else {
@@ -47,7 +48,7 @@ fn ours(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
     metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX))
 }
 
-fn standby(value: &str, spec: &PodSpec, path: &Path, errors: &mut Errors) {
+fn containers(value: &str, spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let inits = spec.init_containers.iter().flatten();
     let sidecars = inits.filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let candidates: Vec<&str> =

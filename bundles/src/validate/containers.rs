@@ -12,9 +12,6 @@ use crate::manifest::span::Path;
 use crate::quantity::Quantity;
 use crate::schema::nearest;
 
-const PER_CONTAINER: &str = "not supported yet: containers follow the pod's restartPolicy; \
-                             a container of its own is `restartPolicy: Always` on an init container";
-
 /// `validateInitContainers`: names are also compared with those of the mains.
 pub fn inits(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let mut taken: BTreeSet<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
@@ -26,18 +23,10 @@ pub fn inits(spec: &PodSpec, path: &Path, errors: &mut Errors) {
         }
         host_ports(&mut BTreeSet::new(), container, &path, errors);
         let policy = container.restart_policy.as_deref();
-        match policy {
-            Some("Always") => probes::of(container, grace(spec), &path, errors),
-            Some("Never" | "OnFailure") => {
-                errors.push(path.field("restartPolicy"), PER_CONTAINER.into()).help =
-                    Some("remove it, or write Always for a sidecar".into());
-            }
-            Some(other) => {
-                let supported = ["Always", "Never", "OnFailure"];
-                errors.one_of(path.field("restartPolicy"), other, &supported);
-            }
-            None => {}
+        if policy == Some("Always") {
+            probes::of(container, spec, &path, errors);
         }
+        restart_rules(container, &path, errors);
         if policy != Some("Always") {
             only_sidecars(container, &path, errors);
         }
@@ -74,19 +63,54 @@ pub fn mains(spec: &PodSpec, path: &Path, errors: &mut Errors) {
             errors.duplicate(path.field("name"), &container.name);
         }
         host_ports(&mut host, container, &path, errors);
-        if container.restart_policy.is_some() {
-            errors.push(path.field("restartPolicy"), PER_CONTAINER.into()).help =
-                Some("remove it; a sidecar belongs under spec.initContainers".into());
-        }
+        restart_rules(container, &path, errors);
         if spec.host_network == Some(true) {
             host_network(container, &path, errors);
         }
-        probes::of(container, grace(spec), &path, errors);
+        probes::of(container, spec, &path, errors);
     }
 }
 
-fn grace(spec: &PodSpec) -> i64 {
-    spec.termination_grace_period_seconds.unwrap_or(30)
+/// `validateContainerRestartPolicy`: a container's own policy, and its rules.
+fn restart_rules(container: &Container, path: &Path, errors: &mut Errors) {
+    const RULES_MAX: usize = 20;
+    const CODES_MAX: usize = 255;
+    let rules = container.restart_policy_rules.as_deref().unwrap_or_default();
+    match container.restart_policy.as_deref() {
+        Some(policy) => {
+            let supported = ["Always", "Never", "OnFailure"];
+            errors.one_of(path.field("restartPolicy"), policy, &supported);
+        }
+        None if !rules.is_empty() => {
+            let detail = "must specify restartPolicy when restart rules are used";
+            errors.required_because(path.field("restartPolicy"), detail);
+        }
+        None => {}
+    }
+    let path = path.field("restartPolicyRules");
+    if rules.len() > RULES_MAX {
+        errors.too_many(path.clone(), rules.len(), RULES_MAX);
+    }
+    for (i, rule) in rules.iter().enumerate().take(RULES_MAX) {
+        let path = path.index(i);
+        errors.one_of(path.field("action"), &rule.action, &["Restart", "RestartAllContainers"]);
+        let Some(codes) = &rule.exit_codes else {
+            errors.required_because(path.field("exitCodes"), "must be specified");
+            continue;
+        };
+        let path = path.field("exitCodes");
+        errors.one_of(path.field("operator"), &codes.operator, &["In", "NotIn"]);
+        let values = codes.values.as_deref().unwrap_or_default();
+        if values.len() > CODES_MAX {
+            errors.too_many(path.field("values"), values.len(), CODES_MAX);
+        }
+        for (n, value) in values.iter().enumerate().take(CODES_MAX) {
+            if !(0..=255).contains(value) {
+                let detail = "must be between 0 and 255, inclusive";
+                errors.invalid_plain(path.field("values").index(n), *value, detail);
+            }
+        }
+    }
 }
 
 fn container_rules(container: &Container, spec: &PodSpec, path: &Path, errors: &mut Errors) {

@@ -126,6 +126,10 @@ impl Errors {
         self.push(path, format!("Forbidden: {detail}"))
     }
 
+    fn too_many(&mut self, path: Path, count: usize, most: usize) {
+        self.push(path, format!("Too many: {count}: must have at most {most} items"));
+    }
+
     /// A text that is not one of a few; says which was probably meant.
     fn one_of(&mut self, path: Path, value: &str, supported: &[&str]) {
         if supported.contains(&value) {

@@ -1,12 +1,15 @@
 //! Probes and lifecycle hooks.
 
-use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe};
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe,
+};
 
 use super::Errors;
 use crate::manifest::span::Path;
 
-/// The probes and hooks of a main or a sidecar. `grace` is the pod's, in seconds.
-pub fn of(container: &Container, grace: i64, path: &Path, errors: &mut Errors) {
+/// The probes and hooks of a main or a sidecar.
+pub fn of(container: &Container, spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    let grace = spec.termination_grace_period_seconds.unwrap_or(30);
     for (name, probe) in [
         ("startupProbe", &container.startup_probe),
         ("livenessProbe", &container.liveness_probe),
@@ -22,6 +25,67 @@ pub fn of(container: &Container, grace: i64, path: &Path, errors: &mut Errors) {
         if let Some(hook) = hook {
             hook_rules(hook, grace, &path.field(name), errors);
         }
+    }
+    if let Some(signal) = &lifecycle.stop_signal {
+        stop_signal(signal, spec, path.field("stopSignal"), errors);
+    }
+}
+
+/// `validateStopSignal`: the names of Linux' signals as Kubernetes lists them.
+fn stop_signal(signal: &str, spec: &PodSpec, path: Path, errors: &mut Errors) {
+    const NAMES: [&str; 35] = [
+        "SIGABRT",
+        "SIGALRM",
+        "SIGBUS",
+        "SIGCHLD",
+        "SIGCLD",
+        "SIGCONT",
+        "SIGFPE",
+        "SIGHUP",
+        "SIGILL",
+        "SIGINT",
+        "SIGIO",
+        "SIGIOT",
+        "SIGKILL",
+        "SIGPIPE",
+        "SIGPOLL",
+        "SIGPROF",
+        "SIGPWR",
+        "SIGQUIT",
+        "SIGSEGV",
+        "SIGSTKFLT",
+        "SIGSTOP",
+        "SIGSYS",
+        "SIGTERM",
+        "SIGTRAP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGVTALRM",
+        "SIGWINCH",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGRTMIN",
+    ];
+    let os = spec.os.as_ref().map_or("", |os| os.name.as_str());
+    if os.is_empty() {
+        let detail = "may not be set for containers with empty `spec.os.name`";
+        errors.forbidden(path, detail).help = Some("write `os: {name: linux}` in the spec".into());
+        return;
+    }
+    let distance = |prefix: &str, most: u8| {
+        let number = signal.strip_prefix(prefix)?.parse::<u8>().ok()?;
+        (1..=most).contains(&number).then_some(())
+    };
+    let known = NAMES.contains(&signal)
+        || signal == "SIGRTMAX"
+        || distance("SIGRTMIN+", 15).is_some()
+        || distance("SIGRTMAX-", 14).is_some();
+    if !known {
+        errors.one_of(path, signal, &NAMES);
     }
 }
 

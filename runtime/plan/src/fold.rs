@@ -148,7 +148,7 @@ fn of_container(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
         (_, None) => image(record, at, fact),
         (_, Some(inc)) => {
             if let Some(index) = record.incarnations.iter().position(|i| i.inc == inc) {
-                of_incarnation(container, record, index, at, fact, circumstances);
+                of_incarnation(pod, container, record, index, at, fact, circumstances);
             }
         }
     }
@@ -233,6 +233,7 @@ fn creating(record: &mut Record, at: At, inc: u32) {
 }
 
 fn of_incarnation(
+    pod: &Pod,
     container: &Container,
     record: &mut Record,
     i: usize,
@@ -254,7 +255,7 @@ fn of_incarnation(
         }
         (Fact::Starting { .. }, Life::Created) => {
             enter(incarnation, Life::Starting, at);
-            starting(record, at);
+            starting(pod, record, at);
         }
         (Fact::Started { .. }, Life::Starting) => {
             enter(incarnation, Life::Running, at);
@@ -313,9 +314,9 @@ fn enter(incarnation: &mut Incarnation, phase: Life, at: At) {
     incarnation.since = at;
 }
 
-fn starting(record: &mut Record, at: At) {
+fn starting(pod: &Pod, record: &mut Record, at: At) {
     if record.last.is_some() && !record.forced {
-        record.backoff = Some(backoff::after_start(record.backoff, at.mono));
+        record.backoff = Some(backoff::after_start(pod, record.backoff, at.mono));
     }
     record.starts = record.starts.saturating_add(1);
     record.forced = false;

@@ -28,7 +28,9 @@ pub use fact::{
     Action, End, Exit, Fact, Hook, Plan, ProbeKind, StartError, Stop, Subject, Waiting,
 };
 pub use fold::fold;
-pub use model::{Container, Kind, Pod, Probe, PullWhen, RestartPolicy, Rule, RuleAction};
+pub use model::{
+    Container, Kind, Pod, Probe, PullWhen, RESTART_DELAY_MAX_S, RestartPolicy, Rule, RuleAction,
+};
 pub use narrate::{Event, narrate};
 pub use plan::plan;
 pub use state::{Incarnation, Life, State};

@@ -128,6 +128,13 @@ pub struct Container {
     pub at_start: bool,
 }
 
+/// What [`Pod::restart_delay_max_s`] is if nobody says.
+pub const RESTART_DELAY_MAX_S: u32 = 300;
+
+fn restart_delay_max_s() -> u32 {
+    RESTART_DELAY_MAX_S
+}
+
 /// One pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
@@ -143,6 +150,13 @@ pub struct Pod {
     pub grace_s: u32,
     /// `spec.activeDeadlineSeconds`.
     pub active_deadline_s: Option<u32>,
+    /// The longest delay before a container is restarted, in seconds: a kubelet's
+    /// `crashLoopBackOff.maxContainerRestartPeriod`, from 1 to [`RESTART_DELAY_MAX_S`].
+    #[serde(default = "restart_delay_max_s")]
+    pub restart_delay_max_s: u32,
+    /// `spec.readinessGates`: conditions that somebody else would have to set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<String>,
     /// All containers: `spec.initContainers` in their order, then `spec.containers` in theirs.
     /// An index into this list names a container in every fact and action.
     pub containers: Vec<Container>,

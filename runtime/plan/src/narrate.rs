@@ -64,13 +64,13 @@ pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
         Fact::Created { c, .. } => normal(*c, "Created", "Container created"),
         Fact::CreateFailed { c, message, .. } => warning(*c, "Failed", format!("Error: {message}")),
         Fact::Started { c, .. } => normal(*c, "Started", "Container started"),
-        Fact::Probed { c, inc, kind, success, warned, output } => {
+        Fact::Probed { c, inc, kind, success, warned, output } if runs(state, *c, *inc) => {
             probed(state, *c, *inc, *kind, *success, *warned, output)
         }
-        Fact::ProbeErrored { c, inc, kind, message } => {
+        Fact::ProbeErrored { c, inc, kind, message } if runs(state, *c, *inc) => {
             probe_errored(state, *c, *inc, *kind, message)
         }
-        Fact::HookEnded { c, hook, failure, notice, .. } => {
+        Fact::HookEnded { c, inc, hook, failure, notice } if runs(state, *c, *inc) => {
             hook_ended(*c, *hook, failure.is_some(), notice.as_deref())
         }
         Fact::RestartingAll { c } if state.ending.is_none() => {
@@ -239,6 +239,10 @@ fn capital(kind: ProbeKind) -> &'static str {
         ProbeKind::Readiness => "Readiness",
         ProbeKind::Liveness => "Liveness",
     }
+}
+
+fn runs(state: &State, c: usize, inc: u32) -> bool {
+    state.incarnations(c).iter().any(|i| i.inc == inc && i.runs())
 }
 
 /// What a hook said is kept out of its event, as by a kubelet: it may hold secrets.

@@ -155,6 +155,12 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
+    /// Whether it runs and is `started` in Kubernetes' sense.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.phase == Life::Running && self.started.is_some()
+    }
+
     /// Whether its code runs, or may at any moment.
     pub(crate) fn runs(&self) -> bool {
         matches!(self.phase, Life::Starting | Life::Running)
@@ -326,7 +332,7 @@ impl Record {
 
     /// Whether it runs and is `started` in Kubernetes' sense.
     pub(crate) fn is_started(&self) -> bool {
-        self.incarnations.iter().any(|i| i.phase == Life::Running && i.started.is_some())
+        self.incarnations.iter().any(Incarnation::is_started)
     }
 }
 

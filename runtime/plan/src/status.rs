@@ -223,10 +223,9 @@ pub(crate) fn is_ready(container: &Container, record: &Record) -> bool {
     match container.kind {
         Kind::Init => record.completed,
         Kind::Sidecar | Kind::Main => {
-            let runs = |i: &&Incarnation| i.phase == Life::Running && i.started.is_some();
             let unprobed = container.readiness.is_none();
             let ready = |i: &Incarnation| unprobed || i.readiness.result == Some(true);
-            record.incarnations.iter().find(runs).is_some_and(ready)
+            record.incarnations.iter().find(|i| i.is_started()).is_some_and(ready)
         }
     }
 }

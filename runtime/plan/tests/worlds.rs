@@ -62,6 +62,8 @@ fn shape(number: usize) -> Pod {
         restart_policy: policy,
         grace_s: GRACE_S,
         active_deadline_s: number.is_multiple_of(5).then_some(400),
+        restart_delay_max_s: 300,
+        gates: Vec::new(),
         containers,
     }
 }

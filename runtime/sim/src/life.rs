@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use plan::{Mono, Pod, PodPhase, State, exit_code, fold};
+use plan::{Mono, Pod, PodPhase, State, exit_code, fold, status};
 use serde::{Deserialize, Serialize};
 
 use crate::book::{Broken, Checked, must};
@@ -38,6 +38,19 @@ pub struct Outcome {
     pub broken: Option<Broken>,
     /// What was chosen, if it was written down.
     pub lines: Vec<Line>,
+}
+
+impl Outcome {
+    /// The pod's phase at the end.
+    #[must_use]
+    pub fn phase(&self, pod: &Pod) -> PodPhase {
+        let mut state = State::new(pod);
+        for record in &self.journal {
+            fold(pod, &mut state, record.at, &record.fact);
+        }
+        let at = self.journal.last().map(|record| record.at).unwrap_or_default();
+        status(pod, &state, at).phase
+    }
 }
 
 /// More events than that, and the pod is deleted.

@@ -33,6 +33,8 @@ pub fn random(seed: u64) -> Pod {
         restart_policy: policy(&mut rng),
         grace_s: rng.pick(&[0, 1, 2, 3, 5, 5, 10, 30, 60]),
         active_deadline_s: rng.percent(12).then_some(rng.pick(&[1, 10, 60, 400])),
+        restart_delay_max_s: if rng.percent(15) { rng.pick(&[1, 7, 60]) } else { 300 },
+        gates: if rng.percent(4) { vec!["example.org/gate".into()] } else { Vec::new() },
         containers,
     }
 }

@@ -215,6 +215,7 @@ fn container_spec(
         devices: &devices,
         host: order.host,
         pod_ips: order.pod_ips,
+        notify: bundles::notify::is_expected(order.pod, &order.container.name),
         passwd: passwd.as_deref(),
         group: group.as_deref(),
     })

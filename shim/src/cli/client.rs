@@ -2,10 +2,11 @@
 //! say; nothing else is asked.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bundles::layout::Layout;
@@ -29,7 +30,7 @@ pub fn pods(layout: &Layout) -> anyhow::Result<Vec<PodRef>> {
     let names = layout.names();
     let entries = match fs::read_dir(&names) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", names.display())),
     };
     let mut pods = Vec::new();
@@ -59,6 +60,30 @@ pub fn find_pod(layout: &Layout, namespace: &str, name: &str) -> anyhow::Result<
         .with_context(|| format!("pods {name:?} not found in namespace {namespace:?}"))
 }
 
+/// Whether a pod still has its name.
+pub fn has_name(layout: &Layout, pod: &PodRef) -> bool {
+    let link = layout.name(&pod.namespace, &pod.name);
+    fs::read_link(link).is_ok_and(|uid| uid.as_os_str() == pod.uid.as_str())
+}
+
+/// A pod has its name some milliseconds before its shim listens.
+fn connect(layout: &Layout, pod: &PodRef, socket: &Path) -> io::Result<UnixStream> {
+    const BORN_WITHIN: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + BORN_WITHIN;
+    loop {
+        match UnixStream::connect(socket) {
+            Err(e)
+                if e.kind() == io::ErrorKind::NotFound
+                    && Instant::now() < deadline
+                    && has_name(layout, pod) =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
 /// A connection to a pod's shim.
 pub struct Connection {
     stream: UnixStream,
@@ -69,7 +94,7 @@ impl Connection {
     /// Connects. Nobody answering is an error: the shim is dead and the pod is `prune`'s.
     pub fn open(layout: &Layout, pod: &PodRef) -> anyhow::Result<Connection> {
         let socket = layout.pod(&pod.uid).socket();
-        let stream = UnixStream::connect(&socket).with_context(|| {
+        let stream = connect(layout, pod, &socket).with_context(|| {
             format!(
                 "pod {} does not answer at {}: if its `podshim run` is dead too, `podshim prune` \
                  removes it",
@@ -110,10 +135,19 @@ impl Connection {
         self.stream.as_fd()
     }
 
+    /// Whether a reply is here that the socket no longer has.
+    pub fn has_buffered(&self) -> bool {
+        self.reader.buffer().contains(&b'\n')
+    }
+
     /// The next reply; `None` when the shim has gone.
     pub fn receive(&mut self) -> anyhow::Result<Option<Reply>> {
         let mut line = String::new();
-        let n = self.reader.read_line(&mut line).context("the pod does not answer")?;
+        let n = match self.reader.read_line(&mut line) {
+            // It ended before it read what we sent last.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => 0,
+            read => read.context("the pod does not answer")?,
+        };
         if n == 0 {
             return Ok(None);
         }

@@ -88,6 +88,14 @@ pub fn logged_pod_names(begun: &OsStr) -> Vec<CompletionCandidate> {
     candidates(logged, begun)
 }
 
+/// What `get -o` takes.
+pub fn formats() -> Vec<CompletionCandidate> {
+    ["json", "yaml", "wide", "name", "jsonpath="]
+        .into_iter()
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
 fn candidates(names: impl Iterator<Item = String>, begun: &OsStr) -> Vec<CompletionCandidate> {
     let begun = begun.to_string_lossy();
     let mut names: Vec<String> = names.filter(|name| name.starts_with(&*begun)).collect();

@@ -3,17 +3,16 @@
 use bundles::layout::Layout;
 
 use super::terminal::{Output, complain};
-use super::{Connection, DeleteArgs, FAILED, find_pod, one_line};
+use super::{Connection, DeleteArgs, FAILED, find_pod, one_line, pods_named};
 use crate::protocol::{Reply, Request};
 
 /// Asks each pod to end and waits until it is gone.
 pub fn delete(layout: &Layout, args: &DeleteArgs) -> anyhow::Result<i32> {
-    if !matches!(args.kind.as_str(), "pod" | "pods" | "po") {
-        anyhow::bail!("only pods can be deleted, not {:?}: write `delete pod NAME`", args.kind);
-    }
+    let names = pods_named(&args.kind, &args.names, "deleted")?;
+    anyhow::ensure!(!names.is_empty(), "which pod? write `delete pod NAME`");
     let mut code = 0;
     let mut waiting = Vec::new();
-    for name in &args.names {
+    for name in &names {
         match ask(layout, args, name) {
             Ok(connection) => waiting.push((name, connection)),
             Err(e) => {
@@ -43,7 +42,10 @@ fn ask(layout: &Layout, args: &DeleteArgs, name: &str) -> anyhow::Result<Connect
 /// The end of the connection is the end of the shim, which comes last of all.
 fn until_gone(connection: Connection) -> anyhow::Result<()> {
     let mut connection = connection.patient()?;
-    connection.send(&Request::Watch)?;
+    if connection.send(&Request::Watch).is_err() {
+        // It has ended already.
+        return Ok(());
+    }
     while let Some(reply) = connection.receive()? {
         if matches!(reply, Reply::Over { .. }) {
             break;

@@ -5,24 +5,26 @@ use std::fmt::Write;
 use bundles::layout::Layout;
 use serde_json::Value;
 
-use super::events::{ago, of_pod};
-use super::table::columns;
+use super::events::{interval, kind_of, of_pod};
+use super::get::seconds;
+use super::table::{Columns, age};
 use super::terminal::{Output, complain, printable};
-use super::{DescribeArgs, FAILED, find_pod, one_line, pods};
+use super::{DescribeArgs, FAILED, find_pod, one_line, pods, pods_named};
 use crate::protocol::PodEvent;
 
 /// Prints each pod.
 pub fn describe(layout: &Layout, args: &DescribeArgs) -> anyhow::Result<i32> {
-    if !matches!(args.kind.as_str(), "pod" | "pods" | "po") {
-        anyhow::bail!("only pods can be described, not {:?}: write `describe pod NAME`", args.kind);
-    }
+    let names = pods_named(&args.kind, &args.names, "described")?;
     let mut output = Output::default();
     let mut code = 0;
     let mut wanted = Vec::new();
-    if args.names.is_empty() {
+    if names.is_empty() {
         wanted.extend(pods(layout)?.into_iter().filter(|p| p.namespace == args.namespace));
+        if wanted.is_empty() {
+            super::tell(&format!("No resources found in {} namespace.\n", args.namespace));
+        }
     }
-    for name in &args.names {
+    for name in &names {
         match find_pod(layout, &args.namespace, name) {
             Ok(pod) => wanted.push(pod),
             Err(e) => {
@@ -57,7 +59,7 @@ const KEY_WIDTH: usize = 20;
 impl Page {
     fn line(&mut self, depth: usize, key: &str, value: &str) {
         let indent = "  ".repeat(depth);
-        let key = printable(&format!("{key}:")).into_owned();
+        let key = format!("{}: ", printable(key));
         let width = KEY_WIDTH.saturating_sub(indent.len());
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -97,16 +99,24 @@ fn text(pod: &Value, events: &[PodEvent]) -> String {
     page.line(0, "Name", str(pod, "/metadata/name"));
     page.line(0, "Namespace", str(pod, "/metadata/namespace"));
     page.line(0, "UID", str(pod, "/metadata/uid"));
-    page.line(0, "Start Time", str(pod, "/status/startTime"));
+    page.line(0, "Node", &node(pod));
+    if !str(pod, "/status/startTime").is_empty() {
+        page.line(0, "Start Time", &rfc1123(str(pod, "/status/startTime")));
+    }
     page.list(0, "Labels", &pairs(&pod["metadata"]["labels"], "="));
     page.list(0, "Annotations", &pairs(&pod["metadata"]["annotations"], ": "));
-    page.line(0, "Status", str(pod, "/status/phase"));
+    describe_phase(&mut page, pod);
     for (key, pointer) in [("Reason", "/status/reason"), ("Message", "/status/message")] {
         if !str(pod, pointer).is_empty() {
             page.line(0, key, str(pod, pointer));
         }
     }
     page.line(0, "IP", str(pod, "/status/podIP"));
+    let ips = array(pod, "/status/podIPs");
+    page.line(0, "IPs", if ips.is_empty() { "<none>" } else { "" });
+    for ip in ips {
+        page.line(1, "IP", str(ip, "/ip"));
+    }
     if let Some(owner) = array(pod, "/metadata/ownerReferences").first() {
         page.line(0, "Controlled By", &format!("{}/{}", str(owner, "/kind"), str(owner, "/name")));
     }
@@ -124,10 +134,7 @@ fn text(pod: &Value, events: &[PodEvent]) -> String {
             describe_container(&mut page, container, status.unwrap_or(&Value::Null));
         }
     }
-    let conditions = array(pod, "/status/conditions").iter();
-    let rows = conditions.map(|c| vec![format!("  {}", str(c, "/type")), str(c, "/status").into()]);
-    page.line(0, "Conditions", "");
-    page.text += &columns(&[vec![vec!["  Type".into(), "Status".into()]], rows.collect()].concat());
+    describe_conditions(&mut page, pod);
     page.line(0, "Volumes", if array(pod, "/spec/volumes").is_empty() { "<none>" } else { "" });
     for volume in array(pod, "/spec/volumes") {
         describe_volume(&mut page, volume);
@@ -137,11 +144,86 @@ fn text(pod: &Value, events: &[PodEvent]) -> String {
     page.text
 }
 
+/// The host, and its address.
+fn node(pod: &Value) -> String {
+    match str(pod, "/spec/nodeName") {
+        "" => "<none>".into(),
+        name => format!("{name}/{}", str(pod, "/status/hostIP")),
+    }
+}
+
+fn describe_phase(page: &mut Page, pod: &Value) {
+    let phase = str(pod, "/status/phase");
+    let deletion = seconds(pod, "/metadata/deletionTimestamp");
+    match deletion.filter(|_| !matches!(phase, "Succeeded" | "Failed")) {
+        Some(until) => {
+            let now = runtime::clock::now().wall.0 / 1_000_000_000;
+            let lasts = age(now.saturating_sub(until));
+            page.line(0, "Status", &format!("Terminating (lasts {lasts})"));
+            let grace = &pod["metadata"]["deletionGracePeriodSeconds"];
+            page.line(0, "Termination Grace Period", &format!("{grace}s"));
+        }
+        None => page.line(0, "Status", phase),
+    }
+}
+
+/// kubectl's two columns.
+fn describe_conditions(page: &mut Page, pod: &Value) {
+    let conditions = array(pod, "/status/conditions");
+    if conditions.is_empty() {
+        return;
+    }
+    page.line(0, "Conditions", "");
+    let mut rows = vec![vec!["  Type".to_owned(), "Status".to_owned()]];
+    rows.extend(conditions.iter().map(|c| {
+        let cell = |pointer: &str| printable(str(c, pointer)).into_owned();
+        vec![format!("  {}", cell("/type")), cell("/status")]
+    }));
+    page.text += &Columns::apart(2).lines(&rows);
+}
+
+/// `2026-11-28T13:52:36Z` as `Sat, 28 Nov 2026 13:52:36 +0000`; what is no time stays as it is.
+fn rfc1123(time: &str) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let shown = || {
+        let since_epoch = seconds(&serde_json::json!({ "at": time }), "/at")?;
+        // Day 0 was a Thursday.
+        let day = DAYS.get(usize::try_from(since_epoch / 86_400 % 7).ok()?)?;
+        let (date, clock) = time.split_once('T')?;
+        let mut date = date.split('-');
+        let (year, month, day_of_month) = (date.next()?, date.next()?, date.next()?);
+        let month = MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?)?;
+        Some(format!("{day}, {day_of_month} {month} {year} {} +0000", clock.get(..8)?))
+    };
+    shown().unwrap_or_else(|| time.to_owned())
+}
+
 fn describe_container(page: &mut Page, container: &Value, status: &Value) {
     page.line(1, str(container, "/name"), "");
     page.line(2, "Container ID", str(status, "/containerID"));
     page.line(2, "Image", str(container, "/image"));
     page.line(2, "Image ID", str(status, "/imageID"));
+    let (ports, host_ports): (Vec<String>, Vec<String>) = array(container, "/ports")
+        .iter()
+        .map(|port| {
+            let protocol = match str(port, "/protocol") {
+                "" => "TCP",
+                protocol => protocol,
+            };
+            let shown = |field: &str| format!("{}/{protocol}", port[field].as_u64().unwrap_or(0));
+            (shown("containerPort"), shown("hostPort"))
+        })
+        .unzip();
+    for (key, ports) in [("Port", ports), ("Host Port", host_ports)] {
+        let key = if ports.len() > 1 { format!("{key}s") } else { key.to_owned() };
+        page.line(
+            2,
+            &key,
+            if ports.is_empty() { "<none>".into() } else { ports.join(", ") }.as_str(),
+        );
+    }
     if !str(container, "/restartPolicy").is_empty() {
         page.line(2, "Restart Policy", str(container, "/restartPolicy"));
     }
@@ -216,18 +298,18 @@ fn describe_state(page: &mut Page, title: &str, state: &Value) {
         first.make_ascii_uppercase();
     }
     page.line(2, title, &shown);
-    for (key, pointer) in [
-        ("Reason", "/reason"),
-        ("Message", "/message"),
-        ("Started", "/startedAt"),
-        ("Finished", "/finishedAt"),
-    ] {
+    for (key, pointer) in [("Reason", "/reason"), ("Message", "/message")] {
         if !str(detail, pointer).is_empty() {
             page.line(3, key, str(detail, pointer));
         }
     }
     if let Some(code) = detail["exitCode"].as_i64() {
         page.line(3, "Exit Code", &code.to_string());
+    }
+    for (key, pointer) in [("Started", "/startedAt"), ("Finished", "/finishedAt")] {
+        if !str(detail, pointer).is_empty() {
+            page.line(3, key, &rfc1123(str(detail, pointer)));
+        }
     }
 }
 
@@ -248,19 +330,30 @@ fn describe_events(page: &mut Page, events: &[PodEvent]) {
         return page.line(0, "Events", "<none>");
     }
     page.line(0, "Events", "");
-    let mut rows = vec![["  Type", "Reason", "Age", "From", "Message"].map(String::from).to_vec()];
+    let now = runtime::clock::now().wall;
+    let mut rows = vec![
+        ["  Type", "Reason", "Age", "From", "Message"].map(String::from).to_vec(),
+        ["  ----", "------", "----", "----", "-------"].map(String::from).to_vec(),
+    ];
     rows.extend(events.iter().map(|event| {
         let from = event.container.as_deref().map_or("podshim".into(), |c| format!("podshim, {c}"));
-        let kind = if event.warning { "Warning" } else { "Normal" };
-        let message = printable(&event.message).into_owned();
-        vec![format!("  {kind}"), event.reason.clone(), ago(event), from, message]
+        let message = printable(event.message.trim()).into_owned();
+        let kind = format!("  {}", kind_of(event));
+        vec![kind, event.reason.clone(), interval(event, now), from, message]
     }));
-    page.text += &columns(&rows);
+    page.text += &Columns::apart(2).lines(&rows);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_as_kubectl_describes_them() {
+        assert_eq!(rfc1123("2026-11-28T13:52:36Z"), "Sat, 28 Nov 2026 13:52:36 +0000");
+        assert_eq!(rfc1123("1970-01-01T00:00:00Z"), "Thu, 01 Jan 1970 00:00:00 +0000");
+        assert_eq!(rfc1123("soon"), "soon");
+    }
 
     #[test]
     fn nothing_in_a_pod_can_write_lines_or_move_the_cursor() {

@@ -1,71 +1,231 @@
-//! `podshim get`.
+//! `podshim get`: what there is, in kubectl's columns or as whole objects.
 
-use std::fs;
-
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bundles::layout::Layout;
+use clap::Args;
+use clap_complete::{ArgValueCandidates, ArgValueCompleter};
 use plan::Wall;
 use serde_json::Value;
 
-use super::table::{age, columns};
-use super::terminal::{Output, complain, tell};
-use super::{Connection, FAILED, GetArgs, ObjectOutput, PodRef, one_line, pods};
+use self::print::Printer;
+use super::client::has_name;
+use super::jsonpath::Template;
+use super::selector::Selector;
+use super::table::age;
+use super::terminal::{complain, tell};
+use super::watched::{Arrivals, Heard, Watched, speaking};
+use super::{Connection, FAILED, PodRef, completion, is_pod_kind, one_line, pods};
 use crate::run::objects;
 
-mod status;
+mod print;
+pub mod status;
+
+/// `podshim get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// pods, jobs or deployments (pod, po, job, deployment, deploy), or KIND/NAME
+    #[arg(value_name = "KIND")]
+    kind: String,
+    /// Their names; all if none is given
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(completion::pod_names))]
+    names: Vec<String>,
+    /// How to print: json, yaml, wide, name, jsonpath=TEMPLATE
+    #[arg(
+        long,
+        short,
+        value_name = "FORMAT",
+        value_parser = |text: &str| Format::parse(text).map_err(|e| one_line(&e)),
+        add = ArgValueCandidates::new(completion::formats)
+    )]
+    output: Option<Format>,
+    /// Without the line of headings
+    #[arg(long)]
+    no_headers: bool,
+    /// Go on: print again what changes
+    #[arg(long, short)]
+    watch: bool,
+    /// Those whose labels fit (KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY, !KEY)
+    #[arg(
+        long,
+        short = 'l',
+        value_parser = |text: &str| Selector::parse(text).map_err(|e| one_line(&e))
+    )]
+    selector: Option<Selector>,
+    /// In all namespaces
+    #[arg(long, short = 'A')]
+    all_namespaces: bool,
+    /// The namespace to look in
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `-o` of `podshim get`.
+#[derive(Clone, Debug, PartialEq)]
+enum Format {
+    Json,
+    Yaml,
+    Wide,
+    Name,
+    JsonPath(Template),
+}
+
+impl Format {
+    fn parse(text: &str) -> anyhow::Result<Format> {
+        Ok(match text {
+            "json" => Format::Json,
+            "yaml" => Format::Yaml,
+            "wide" => Format::Wide,
+            "name" => Format::Name,
+            "jsonpath" => bail!("jsonpath needs a template: -o jsonpath='{{.metadata.name}}'"),
+            other => match other.strip_prefix("jsonpath=") {
+                Some(template) => Format::JsonPath(Template::parse(template)?),
+                None => bail!("there are json, yaml, wide, name and jsonpath=TEMPLATE"),
+            },
+        })
+    }
+}
+
+/// What is asked for.
+struct Asked<'a> {
+    args: &'a GetArgs,
+    kind: Kind,
+    names: Vec<&'a str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Pod,
+    Job,
+    Deployment,
+}
 
 /// Prints objects.
 pub fn get(layout: &Layout, args: &GetArgs) -> anyhow::Result<i32> {
-    let kind = kind(&args.kind)?;
-    let (mut found, failed) = match kind {
-        "Pod" => pod_objects(layout)?,
-        other => (objects::read(layout, other)?, false),
+    let asked = Asked::of(args)?;
+    let mut printer = Printer::new(&asked);
+    let code = match (args.watch, asked.kind) {
+        (false, _) => once(layout, &asked, &mut printer)?,
+        (true, Kind::Pod) => watch_pods(layout, &asked, &mut printer)?,
+        (true, _) => watch_objects(layout, &asked, &mut printer)?,
     };
-    found.retain(|o| wanted(o, args));
-    found.sort_by_key(|o| (text(o, "/metadata/namespace"), text(o, "/metadata/name")));
-    if let Some(name) = &args.name
-        && found.is_empty()
-    {
-        bail!("{} {name:?} not found", plural(kind));
-    }
-    if found.is_empty() && failed && args.output.is_none() {
-        // Some are there, and do not answer.
-        return Ok(FAILED);
-    }
-    print(kind, &found, args)?;
-    Ok(if failed { FAILED } else { 0 })
+    printer.output.end()?;
+    Ok(code)
 }
 
-fn kind(asked: &str) -> anyhow::Result<&'static str> {
-    match asked.to_ascii_lowercase().as_str() {
-        "pod" | "pods" | "po" => Ok("Pod"),
-        "job" | "jobs" => Ok("Job"),
-        "deployment" | "deployments" | "deploy" => Ok("Deployment"),
-        other => bail!("podshim has no {other:?}: it has pods, jobs and deployments"),
+impl Asked<'_> {
+    fn of(args: &GetArgs) -> anyhow::Result<Asked<'_>> {
+        let (kind, names) = match args.kind.split_once('/') {
+            Some((kind, name)) => {
+                let mut names = vec![name];
+                for other in &args.names {
+                    match other.split_once('/') {
+                        Some((same, name)) if same == kind => names.push(name),
+                        _ => bail!("{other:?} is not of the form {kind}/NAME as what is before it"),
+                    }
+                }
+                (kind, names)
+            }
+            None => (args.kind.as_str(), args.names.iter().map(String::as_str).collect()),
+        };
+        let kind = match kind.to_ascii_lowercase().as_str() {
+            kind if is_pod_kind(kind) => Kind::Pod,
+            "job" | "jobs" | "job.batch" | "jobs.batch" => Kind::Job,
+            "deployment" | "deployments" | "deploy" | "deployment.apps" | "deployments.apps" => {
+                Kind::Deployment
+            }
+            other => bail!("podshim has no {other:?}: it has pods, jobs and deployments"),
+        };
+        if !names.is_empty() && args.selector.is_some() {
+            bail!("a name cannot be given together with a selector (-l)");
+        }
+        if !names.is_empty() && args.all_namespaces {
+            bail!("a name is looked for in one namespace (-n), not in all (-A)");
+        }
+        Ok(Asked { args, kind, names })
+    }
+
+    fn in_namespace(&self, namespace: &str) -> bool {
+        self.args.all_namespaces || namespace == self.args.namespace
+    }
+
+    fn wanted(&self, object: &Value) -> bool {
+        let name = text(object, "/metadata/name");
+        self.in_namespace(&text(object, "/metadata/namespace"))
+            && (self.names.is_empty() || self.names.contains(&name.as_str()))
+            && self.args.selector.as_ref().is_none_or(|selector| selector.fits(object))
+    }
+
+    fn pod_wanted(&self, pod: &PodRef) -> bool {
+        self.in_namespace(&pod.namespace)
+            && (self.names.is_empty() || self.names.contains(&pod.name.as_str()))
+    }
+
+    /// Complains about each name that is not there.
+    fn all_found(&self, found: &[Value]) -> bool {
+        let missing: Vec<&&str> = self
+            .names
+            .iter()
+            .filter(|name| !found.iter().any(|o| text(o, "/metadata/name") == ***name))
+            .collect();
+        for name in &missing {
+            let kinds = self.kind.plural();
+            complain(&format!("{kinds} {name:?} not found in namespace {:?}", self.args.namespace));
+        }
+        missing.is_empty()
     }
 }
 
-fn plural(kind: &str) -> String {
-    format!("{}s", kind.to_lowercase())
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Pod => "Pod",
+            Kind::Job => "Job",
+            Kind::Deployment => "Deployment",
+        }
+    }
+
+    fn plural(self) -> &'static str {
+        match self {
+            Kind::Pod => "pods",
+            Kind::Job => "jobs",
+            Kind::Deployment => "deployments",
+        }
+    }
+
+    /// What `-o name` has before the slash.
+    fn resource(self) -> &'static str {
+        match self {
+            Kind::Pod => "pod",
+            Kind::Job => "job.batch",
+            Kind::Deployment => "deployment.apps",
+        }
+    }
 }
 
-fn wanted(object: &Value, args: &GetArgs) -> bool {
-    let namespace = args.namespace.as_deref();
-    // A name is looked for in one namespace, a list shows what there is.
-    let namespace = namespace.or(args.name.is_some().then_some("default"));
-    namespace.is_none_or(|n| text(object, "/metadata/namespace") == n)
-        && args.name.as_deref().is_none_or(|n| text(object, "/metadata/name") == n)
+/// All objects that are wanted, in order, and whether a pod did not answer.
+fn find(layout: &Layout, asked: &Asked<'_>) -> anyhow::Result<(Vec<Value>, bool)> {
+    let (mut found, failed) = match asked.kind {
+        Kind::Pod => pod_objects(layout, asked)?,
+        other => (objects::read(layout, other.name())?, false),
+    };
+    found.retain(|o| asked.wanted(o));
+    found.sort_by_key(|o| {
+        let name = text(o, "/metadata/name");
+        let place = asked.names.iter().position(|n| **n == name);
+        (place, text(o, "/metadata/namespace"), name)
+    });
+    Ok((found, failed))
 }
 
 /// The objects of all pods that answer, and whether one did not.
-fn pod_objects(layout: &Layout) -> anyhow::Result<(Vec<Value>, bool)> {
+fn pod_objects(layout: &Layout, asked: &Asked<'_>) -> anyhow::Result<(Vec<Value>, bool)> {
     let mut failed = false;
     let mut objects = Vec::new();
-    for pod in pods(layout)? {
-        match pod_object(layout, &pod) {
+    for pod in pods(layout)?.into_iter().filter(|pod| asked.pod_wanted(pod)) {
+        match Connection::open(layout, &pod).and_then(|mut c| c.object()) {
             Ok(object) => objects.push(object),
             // It ended between the list and the question.
-            Err(_) if fs::symlink_metadata(layout.name(&pod.namespace, &pod.name)).is_err() => {}
+            Err(_) if !has_name(layout, &pod) => {}
             Err(e) => {
                 complain(&one_line(&e));
                 failed = true;
@@ -75,89 +235,101 @@ fn pod_objects(layout: &Layout) -> anyhow::Result<(Vec<Value>, bool)> {
     Ok((objects, failed))
 }
 
-fn pod_object(layout: &Layout, pod: &PodRef) -> anyhow::Result<Value> {
-    Connection::open(layout, pod)?.object()
-}
-
-fn print(kind: &str, found: &[Value], args: &GetArgs) -> anyhow::Result<()> {
-    let mut output = Output::default();
-    match args.output {
-        Some(ObjectOutput::Name) => {
-            for object in found {
-                let name = text(object, "/metadata/name");
-                output.line(format_args!("{}/{name}", kind.to_lowercase()));
-            }
-        }
-        Some(format) => {
-            // kubectl prints one object bare and several as a List.
-            let value = match (&args.name, found) {
-                (Some(_), [one]) => one.clone(),
-                (_, many) => serde_json::json!({"apiVersion": "v1", "kind": "List",
-                    "metadata": {"resourceVersion": ""}, "items": many}),
-            };
-            let printed = if format == ObjectOutput::Json {
-                serde_json::to_string_pretty(&value)? + "\n"
-            } else {
-                bundles::yaml::to_string(&value).context("cannot print YAML")?
-            };
-            output.write(printed.as_bytes());
-        }
-        None if found.is_empty() => tell("No resources found\n"),
-        None => output.write(columns(&table(kind, found)).as_bytes()),
+fn once(layout: &Layout, asked: &Asked<'_>, printer: &mut Printer<'_>) -> anyhow::Result<i32> {
+    let (found, silent) = find(layout, asked)?;
+    // One that does not answer was complained about already.
+    let failed = silent || !asked.all_found(&found);
+    if !found.is_empty() || !failed {
+        printer.list(&found)?;
     }
-    output.end()
+    if found.is_empty() && !failed && asked.args.output.is_none() {
+        nothing(layout, asked)?;
+    }
+    Ok(if failed { FAILED } else { 0 })
 }
 
-fn table(kind: &str, found: &[Value]) -> Vec<Vec<String>> {
-    let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-    let mut rows = vec![match kind {
-        "Pod" => strings(&["NAME", "READY", "STATUS", "RESTARTS", "AGE"]),
-        "Job" => strings(&["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"]),
-        _ => strings(&["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]),
-    }];
-    let now = runtime::clock::now().wall;
-    rows.extend(found.iter().map(|object| match kind {
-        "Pod" => status::pod_row(object, now),
-        "Job" => job_row(object, now),
-        _ => deployment_row(object, now),
-    }));
-    rows
-}
-
-fn job_row(job: &Value, now: Wall) -> Vec<String> {
-    let condition = |kind: &str| {
-        job.pointer("/status/conditions")
-            .and_then(Value::as_array)
-            .is_some_and(|all| all.iter().any(|c| c["type"] == kind && c["status"] == "True"))
+/// kubectl's sentence, and where else there is something.
+fn nothing(layout: &Layout, asked: &Asked<'_>) -> anyhow::Result<()> {
+    if asked.args.all_namespaces {
+        tell("No resources found\n");
+        return Ok(());
+    }
+    let elsewhere = match asked.kind {
+        Kind::Pod => pods(layout)?.len(),
+        other => objects::read(layout, other.name())?.len(),
     };
-    let status = match () {
-        () if condition("Complete") => "Complete",
-        () if condition("Failed") => "Failed",
-        () => "Running",
+    let hint = if elsewhere > 0 && asked.args.selector.is_none() {
+        format!(" ({elsewhere} in other namespaces: -A shows them)")
+    } else {
+        String::new()
     };
-    let wanted = job.pointer("/spec/completions").and_then(Value::as_u64);
-    let succeeded = number(job, "/status/succeeded");
-    let completions = match wanted {
-        Some(n) => format!("{succeeded}/{n}"),
-        None => format!("{succeeded}/1 of {}", number(job, "/spec/parallelism")),
-    };
-    let end = seconds(job, "/status/completionTime").unwrap_or(now.0 / 1_000_000_000);
-    let duration = seconds(job, "/status/startTime").map_or(0, |s| end.saturating_sub(s));
-    vec![text(job, "/metadata/name"), status.into(), completions, age(duration), old(job, now)]
+    tell(&format!("No resources found in {} namespace.{hint}\n", asked.args.namespace));
+    Ok(())
 }
 
-fn deployment_row(deployment: &Value, now: Wall) -> Vec<String> {
-    let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
-    vec![
-        text(deployment, "/metadata/name"),
-        format!("{}/{wanted}", number(deployment, "/status/readyReplicas")),
-        number(deployment, "/status/updatedReplicas").to_string(),
-        number(deployment, "/status/availableReplicas").to_string(),
-        old(deployment, now),
-    ]
+/// A line for each change of a pod that can be seen in it, until nobody reads any more.
+fn watch_pods(
+    layout: &Layout,
+    asked: &Asked<'_>,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<i32> {
+    let mut arrivals = Arrivals::new(layout);
+    let mut watched: Vec<Watched> = Vec::new();
+    let mut first = true;
+    loop {
+        let mut arrived = arrivals.next(|pod| asked.pod_wanted(pod))?;
+        arrived.retain(|one| asked.wanted(&one.object));
+        if first {
+            let found: Vec<Value> = arrived.iter().map(|one| one.object.clone()).collect();
+            if arrivals.failed || !asked.all_found(&found) {
+                return Ok(FAILED);
+            }
+            first = false;
+        }
+        for one in &arrived {
+            printer.change(&one.object)?;
+        }
+        watched.append(&mut arrived);
+        for index in speaking(&watched, Arrivals::LOOK)?.into_iter().rev() {
+            let one = &mut watched[index];
+            match one.hear()? {
+                None => {
+                    watched.swap_remove(index);
+                    continue;
+                }
+                Some(Heard::Object) => {}
+                Some(_) => one.ask_again(),
+            }
+            printer.change(&one.object)?;
+        }
+        if printer.output.is_broken() {
+            return Ok(0);
+        }
+    }
 }
 
-fn text(object: &Value, pointer: &str) -> String {
+/// Jobs and deployments are files, which their controllers replace.
+fn watch_objects(
+    layout: &Layout,
+    asked: &Asked<'_>,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<i32> {
+    let (mut found, _) = find(layout, asked)?;
+    if !asked.all_found(&found) {
+        return Ok(FAILED);
+    }
+    while !printer.output.is_broken() {
+        for object in &found {
+            printer.change(object)?;
+        }
+        std::thread::sleep(Arrivals::LOOK);
+        found = find(layout, asked)?.0;
+    }
+    Ok(0)
+}
+
+/// A text of the object; empty if it has none there.
+pub(super) fn text(object: &Value, pointer: &str) -> String {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
@@ -166,7 +338,7 @@ fn number(object: &Value, pointer: &str) -> u64 {
 }
 
 /// A time of the object, in seconds since the epoch.
-fn seconds(object: &Value, pointer: &str) -> Option<u64> {
+pub(super) fn seconds(object: &Value, pointer: &str) -> Option<u64> {
     let time = humantime::parse_rfc3339(object.pointer(pointer)?.as_str()?).ok()?;
     time.duration_since(std::time::UNIX_EPOCH).ok().map(|d| d.as_secs())
 }

@@ -19,21 +19,27 @@ mod cp;
 mod delete;
 mod describe;
 mod doctor;
+pub mod duration;
 mod events;
 mod exec;
+mod explain;
 mod get;
 mod images;
+mod jsonpath;
 mod logs;
 mod prune;
 pub mod registries;
 mod relay;
 mod restart;
+mod selector;
 mod simulate;
 mod store;
 pub mod table;
 mod terminal;
 mod timeline;
 mod top;
+mod wait;
+mod watched;
 
 pub use choose::default_container;
 pub use client::{Connection, PodRef, find_pod, pods};
@@ -121,7 +127,12 @@ enum Command {
     /// Write containers as OCI bundles that stand alone, for runc, crun or youki
     Bundle(bundle::BundleArgs),
     /// Show pods, jobs or deployments
-    Get(GetArgs),
+    Get(get::GetArgs),
+    /// Wait until pods are ready, gone, or as a path of theirs says
+    Wait(wait::WaitArgs),
+    /// Say for each thing of a pod that waits: for what, since when, until when
+    #[command(visible_alias = "why")]
+    Explain(explain::ExplainArgs),
     /// Print the output of a pod's container
     Logs(LogsArgs),
     /// Delete a pod: its containers are stopped in order, within the grace period
@@ -190,6 +201,9 @@ pub struct RunArgs {
     /// Kernel parameters that pods may set besides the safe ones; NAME may end with `*`
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// The longest delay before a container that fails is restarted, from 1s to 300s (5m0s)
+    #[arg(long, value_name = "DURATION")]
+    pub max_container_restart_period: Option<String>,
     /// Draw the pod's life into this file (SVG); with several pods, a file each: FILE-POD.svg
     #[arg(long, value_name = "FILE")]
     pub timeline: Option<PathBuf>,
@@ -231,30 +245,14 @@ pub struct CheckArgs {
     strict: bool,
 }
 
-/// `podshim get`.
-#[derive(Debug, Args)]
-pub struct GetArgs {
-    /// pods, jobs or deployments (pod, po, job, deployment, deploy)
-    #[arg(value_name = "KIND")]
-    kind: String,
-    /// One of them
-    name: Option<String>,
-    /// How to print it
-    #[arg(long, short, value_enum)]
-    output: Option<ObjectOutput>,
-    /// The namespace to look in
-    #[arg(long, short)]
-    namespace: Option<String>,
-}
-
-/// `-o` of `podshim get`.
+/// `-o` of `podshim events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ObjectOutput {
     /// The whole object.
     Json,
     /// The whole object.
     Yaml,
-    /// `pod/NAME`.
+    /// `event/NAME`.
     Name,
 }
 
@@ -262,7 +260,7 @@ pub enum ObjectOutput {
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::logged_pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::logged_pod_names))]
     pod: String,
     /// Which container
     #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
@@ -303,7 +301,7 @@ pub struct DeleteArgs {
     #[arg(value_name = "pod")]
     kind: String,
     /// Their names
-    #[arg(required = true, add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     names: Vec<String>,
     /// Seconds until what has not ended is killed; the pod's own if not given
     #[arg(long, value_name = "SECONDS")]
@@ -362,7 +360,7 @@ pub struct PruneArgs {
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
     #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
@@ -385,7 +383,7 @@ pub struct ExecArgs {
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     /// Only of this pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: Option<String>,
     /// Go on
     #[arg(long, short)]
@@ -393,6 +391,15 @@ pub struct EventsArgs {
     /// How to print them: v1 Events, one a line or document
     #[arg(long, short, value_enum)]
     output: Option<ObjectOutput>,
+    /// Only of these types: Normal, Warning
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', ignore_case = true, value_parser = ["Normal", "Warning"])]
+    types: Vec<String>,
+    /// Without the line of headings
+    #[arg(long)]
+    no_headers: bool,
+    /// Of all namespaces
+    #[arg(long, short = 'A')]
+    all_namespaces: bool,
     /// Their namespace
     #[arg(long, short, default_value = "default")]
     namespace: String,
@@ -433,7 +440,7 @@ pub struct TopArgs {
 #[derive(Debug, Args)]
 pub struct TimelineArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// A picture, a list of bars, or a trace for ui.perfetto.dev; else lines for the terminal
     #[arg(long, short, value_enum)]
@@ -458,7 +465,7 @@ pub enum TimelineOutput {
 #[derive(Debug, Args)]
 pub struct AttachArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
     #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
@@ -487,7 +494,7 @@ pub struct CpArgs {
 #[derive(Debug, Args)]
 pub struct RestartArgs {
     /// The pod
-    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container
     #[arg(long, short, add = ArgValueCompleter::new(completion::container_names))]
@@ -585,6 +592,35 @@ pub fn one_line(error: &anyhow::Error) -> String {
     runtime::chain(error.as_ref())
 }
 
+/// Whether it is the word for pods.
+fn is_pod_kind(word: &str) -> bool {
+    matches!(word.to_ascii_lowercase().as_str(), "pod" | "pods" | "po")
+}
+
+/// The names after the word for pods, or `pod/NAME…` as `get -o name` prints it.
+fn pods_named(kind: &str, names: &[String], verb: &str) -> anyhow::Result<Vec<String>> {
+    let (word, first) = match kind.split_once('/') {
+        Some((word, name)) => (word, Some(name.to_owned())),
+        None => (kind, None),
+    };
+    if !is_pod_kind(word) {
+        anyhow::bail!("only pods can be {verb}, not {word:?}: write `pod NAME` or `pod/NAME`");
+    }
+    let rest = names.iter().map(|name| pod_name(name).map_err(anyhow::Error::msg));
+    first.into_iter().map(Ok).chain(rest).collect()
+}
+
+/// NAME, or `pod/NAME` as `get -o name` prints it.
+fn pod_name(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        None => Ok(text.to_owned()),
+        Some((kind, name)) if is_pod_kind(kind) => Ok(name.to_owned()),
+        Some((kind, _)) => {
+            Err(format!("only pods can be named here (NAME or pod/NAME), not {kind:?}"))
+        }
+    }
+}
+
 fn dispatch(cli: Cli) -> anyhow::Result<i32> {
     let layout = cli.directories.layout()?;
     match cli.command {
@@ -599,6 +635,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
             bundle::bundle(&layout, &args)
         }
         Command::Get(args) => get::get(&layout, &args),
+        Command::Wait(args) => wait::wait(&layout, &args),
+        Command::Explain(args) => explain::explain(&layout, &args),
         Command::Logs(args) => logs::logs(&layout, &args),
         Command::Delete(args) => delete::delete(&layout, &args),
         Command::Events(args) => events::events(&layout, &args),

@@ -22,6 +22,8 @@ use crate::pod::file::{Owner, PodFile};
 use crate::run;
 use crate::timeline::{self, render};
 
+mod scenario;
+
 /// `podshim simulate`.
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
@@ -31,7 +33,7 @@ pub struct SimulateArgs {
     /// Live so many lives, check each at every step, and print what was seen
     #[arg(long, value_name = "N", conflicts_with_all = ["script", "replay"])]
     lives: Option<u64>,
-    /// What happens, in the words of runtime/plan/tests/stories; all that it does not name goes well
+    /// What happens and when, in the words of runtime/plan/tests/stories; all else goes well
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "replay"])]
     script: Option<PathBuf>,
     /// What decides whatever is left to chance; else the operating system does
@@ -43,6 +45,15 @@ pub struct SimulateArgs {
     /// How to print it
     #[arg(long, short, value_enum, default_value = "table")]
     output: SimulateOutput,
+    /// Live a scenario: a pod, what its containers do, and what must come of it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "lives", "script", "replay", "seed", "until"])]
+    scenario: Option<PathBuf>,
+    /// Judge what `podshim run -o json` printed of the scenario's manifest, instead of living it
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    observed: Option<PathBuf>,
+    /// The image of the scenario's manifest; it has a shell
+    #[arg(long, value_name = "IMAGE", requires = "scenario", default_value = "alpine:latest")]
+    image: String,
     /// Step through the file of a failure
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     replay: Option<PathBuf>,
@@ -57,6 +68,8 @@ enum SimulateOutput {
     Json,
     /// A picture.
     Svg,
+    /// A scenario as a manifest that `podshim run` takes.
+    Manifest,
 }
 
 /// What is shown of one life.
@@ -78,6 +91,12 @@ impl Life {
 
 /// Simulates. The exit code is 0, or 1 if a promise was broken.
 pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
+    if let Some(path) = &args.scenario {
+        return live(args, path);
+    }
+    if args.output == SimulateOutput::Manifest {
+        bail!("only a scenario is made into a manifest: --scenario FILE");
+    }
     if let Some(path) = &args.replay {
         let found = Found::read(&read(path)?)
             .with_context(|| format!("{} is no file of a failure", path.display()))?;
@@ -110,6 +129,24 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
     match args.lives {
         Some(lives) => many(seed, lives, &case),
         None => show(args.output, &Life::of(case(seed), Some(seed))),
+    }
+}
+
+/// Lives a scenario, or shows or judges it.
+fn live(args: &SimulateArgs, path: &Path) -> anyhow::Result<i32> {
+    let scenario = scenario::read(path)?;
+    if args.output == SimulateOutput::Manifest {
+        return scenario::manifest(&scenario, &args.image);
+    }
+    if let Some(observed) = &args.observed {
+        return scenario::observed(&scenario, observed);
+    }
+    let case = scenario.case();
+    let outcome = case.live(false);
+    let (happened, phase) = (scenario.happenings(&outcome), outcome.phase(&case.pod));
+    match show(args.output, &Life::of(case, None))? {
+        0 => scenario::verdict(&scenario, &happened, phase),
+        failed => Ok(failed),
     }
 }
 
@@ -156,6 +193,7 @@ fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
         logs: PathBuf::new(),
         network_state: PathBuf::new(),
         network: None,
+        restart_delay_max_s: None,
         timeline: false,
         pull: None,
         always_written: which(&|c| c.image_pull_policy.as_deref() == Some("Always")),
@@ -178,6 +216,8 @@ fn show(format: SimulateOutput, life: &Life) -> anyhow::Result<i32> {
             output.write(table(life).as_bytes());
         }
         SimulateOutput::Json => output.line(serde_json::to_string_pretty(&json(life))?),
+        // It has been refused, or is written elsewhere.
+        SimulateOutput::Manifest => {}
         SimulateOutput::Svg => output.write(svg(life).as_bytes()),
     }
     output.end()?;

@@ -2,22 +2,42 @@
 
 /// Left-aligned columns, three blanks apart; a column is as wide as its widest cell.
 pub fn columns(rows: &[Vec<String>]) -> String {
-    const GAP: usize = 3;
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..count)
-        .map(|i| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count()));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
+    Columns::apart(3).lines(rows)
+}
+
+/// Columns that are printed bit by bit: each is as wide as its widest cell so far.
+#[derive(Debug)]
+pub struct Columns {
+    gap: usize,
+    widths: Vec<usize>,
+}
+
+impl Columns {
+    /// That many blanks apart.
+    pub fn apart(gap: usize) -> Columns {
+        Columns { gap, widths: Vec::new() }
     }
-    text
+
+    /// The next lines.
+    pub fn lines(&mut self, rows: &[Vec<String>]) -> String {
+        let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+        self.widths.resize(self.widths.len().max(count), 0);
+        for (i, width) in self.widths.iter_mut().enumerate() {
+            let cells = rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count());
+            *width = cells.max().unwrap_or(0).max(*width);
+        }
+        let mut text = String::new();
+        for row in rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&self.widths) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', width + self.gap - cell.chars().count()));
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
 }
 
 /// How long ago, as kubectl shows it (`k8s.io/apimachinery/pkg/util/duration`): 5s, 2m5s, 15m, 3h,
@@ -49,6 +69,14 @@ mod tests {
             columns(&[row("NAME", "AGE"), row("longer-name", "5s")]),
             "NAME          AGE\nlonger-name   5s\n"
         );
+    }
+
+    #[test]
+    fn a_column_never_becomes_narrower() {
+        let mut table = Columns::apart(2);
+        let row = |a: &str, b: &str| vec![vec![a.to_owned(), b.to_owned()]];
+        assert_eq!(table.lines(&row("longer", "5s")), "longer  5s\n");
+        assert_eq!(table.lines(&row("a", "5s")), "a       5s\n");
     }
 
     #[test]

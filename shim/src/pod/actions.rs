@@ -17,8 +17,10 @@ impl Machine {
             Action::Stop { c, inc, why, grace_s } => {
                 self.record(Fact::Stopping { c, inc, why, grace_s });
             }
-            // No container of this release has a hook or a rule.
-            Action::Hook { .. } | Action::RestartAll { .. } => {}
+            Action::Hook { c, inc, hook } => self.hook(c, inc, hook),
+            Action::RestartAll { c } => {
+                self.record(Fact::RestartingAll { c });
+            }
             Action::End { why, grace_s } => {
                 self.record(Fact::Ending { why, grace_s });
             }

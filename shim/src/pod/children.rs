@@ -82,7 +82,10 @@ impl Machine {
             self.on_exit(at, exit);
         } else if let Some(at) = self.creating.iter().position(|c| c.pid == child.pid) {
             self.on_creator_end(at);
-        } else if !self.on_exec_child(child.pid, &exit) && !self.on_pull_end(child.pid, &exit) {
+        } else if !self.on_exec_child(child.pid, &exit)
+            && !self.on_request_end(child.pid)
+            && !self.on_pull_end(child.pid, &exit)
+        {
             self.strays.insert(child.pid, exit);
         }
     }
@@ -109,6 +112,9 @@ impl Machine {
         exit.oom = self.cgroups.oom_kills(&self.pod_cgroup, &cgroup).is_ok_and(|kills| kills > 0);
         self.drain(incarnation.c);
         exit.message = self.last_words(&incarnation, &exit);
+        self.forget_notifications(incarnation.c);
+        self.end_requests_of(incarnation.c, incarnation.inc);
+        self.sleeping.retain(|s| (s.c, s.inc) != (incarnation.c, incarnation.inc));
         self.record(Fact::Exited { c: incarnation.c, inc: incarnation.inc, exit });
     }
 
@@ -330,12 +336,16 @@ impl Machine {
         self.record(Fact::Signalled { c, inc, signal, handled });
     }
 
-    /// The image's STOPSIGNAL, else TERM.
+    /// The manifest's `stopSignal`, else the image's STOPSIGNAL, else TERM (KEP-4960).
     fn stop_signal(&self, c: usize) -> i32 {
-        self.images[c]
-            .as_ref()
-            .and_then(|i| i.config.stop_signal.as_deref())
+        let spec = self.file.pod.spec.as_ref();
+        let container = spec.and_then(|spec| super::compile::containers(spec).nth(c));
+        let lifecycle = container.and_then(|container| container.lifecycle.as_ref());
+        let written = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+        let image = self.images[c].as_ref().and_then(|i| i.config.stop_signal.as_deref());
+        written
             .and_then(runtime::signal::number)
+            .or_else(|| image.and_then(runtime::signal::number))
             .unwrap_or(Signal::TERM.as_raw())
     }
 

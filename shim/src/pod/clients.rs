@@ -258,6 +258,8 @@ mod tests {
             reason: "Unhealthy".into(),
             message: "x".repeat(2 * OUTPUT_MAX_BYTES),
             container: None,
+            first_at: None,
+            count: 1,
         };
         let long = Reply::Events(vec![event]);
         clients.send(&epoll, id, &long);

@@ -1,6 +1,6 @@
 //! From the Kubernetes object to the pod as the heart knows it.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec, Probe};
 
 use super::file::{PodFile, PullOverride};
 
@@ -31,7 +31,14 @@ pub fn compile(file: &PodFile) -> plan::Pod {
         .enumerate()
         .map(|(index, c)| plan::Container {
             pull: pull_when(file, index),
+            policy: own_policy(kind(index, c), c),
+            rules: c.restart_policy_rules.iter().flatten().map(rule).collect(),
             startup: c.startup_probe.as_ref().map(|p| probe(p, burst)),
+            readiness: c.readiness_probe.as_ref().map(|p| probe(p, burst)),
+            liveness: c.liveness_probe.as_ref().map(|p| probe(p, burst)),
+            post_start: c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()),
+            pre_stop: c.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some()),
+            notify: bundles::notify::is_expected(&file.pod, &c.name),
             standby: standby.contains(&c.name.as_str()),
             at_start: file.at_start.contains(&index),
             ..plan::Container::new(&c.name, kind(index, c), c.image.as_deref().unwrap_or_default())
@@ -41,14 +48,38 @@ pub fn compile(file: &PodFile) -> plan::Pod {
         namespace: meta.namespace.clone().unwrap_or_else(|| "default".into()),
         name: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
-        restart_policy: match spec.restart_policy.as_deref() {
-            Some("Never") => plan::RestartPolicy::Never,
-            Some("OnFailure") => plan::RestartPolicy::OnFailure,
-            _ => plan::RestartPolicy::Always,
-        },
+        restart_policy: policy(spec.restart_policy.as_deref().unwrap_or_default()),
         grace_s: grace(spec.termination_grace_period_seconds),
         active_deadline_s: spec.active_deadline_seconds.map(seconds),
+        restart_delay_max_s: file.restart_delay_max_s.unwrap_or(plan::RESTART_DELAY_MAX_S),
+        gates: spec.readiness_gates.iter().flatten().map(|g| g.condition_type.clone()).collect(),
         containers,
+    }
+}
+
+fn policy(text: &str) -> plan::RestartPolicy {
+    match text {
+        "Never" => plan::RestartPolicy::Never,
+        "OnFailure" => plan::RestartPolicy::OnFailure,
+        _ => plan::RestartPolicy::Always,
+    }
+}
+
+/// A sidecar's `Always` is what makes it one, and no policy besides.
+fn own_policy(kind: plan::Kind, c: &Container) -> Option<plan::RestartPolicy> {
+    let written = c.restart_policy.as_deref().filter(|_| kind != plan::Kind::Sidecar);
+    written.map(policy)
+}
+
+fn rule(rule: &ContainerRestartRule) -> plan::Rule {
+    let codes = rule.exit_codes.as_ref();
+    plan::Rule {
+        action: match rule.action.as_str() {
+            "RestartAllContainers" => plan::RuleAction::RestartAllContainers,
+            _ => plan::RuleAction::Restart,
+        },
+        within: codes.is_some_and(|codes| codes.operator == "In"),
+        codes: codes.and_then(|codes| codes.values.clone()).unwrap_or_default(),
     }
 }
 

@@ -8,6 +8,7 @@ use runtime::container::{StartFailure, cgroup_name};
 use runtime::exec::{self, Exec, ExecIo, ExecMessage, ExecOrder};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
+use super::hooks::HookProgram;
 use super::machine::Machine;
 use super::probes::Attempt;
 use super::tokens;
@@ -39,8 +40,21 @@ pub struct Running {
 pub enum Purpose {
     /// A probe.
     Probe(Attempt),
+    /// A hook.
+    Hook(HookProgram),
     /// A client of the control socket.
     Client(u32),
+}
+
+impl Purpose {
+    /// Reads what the program said, if that is for the shim; `true` at the end.
+    fn read(&mut self, output: &OwnedFd) -> bool {
+        match self {
+            Purpose::Probe(attempt) => attempt.read(output),
+            Purpose::Hook(hook) => hook.read(output),
+            Purpose::Client(_) => false,
+        }
+    }
 }
 
 impl Running {
@@ -48,7 +62,7 @@ impl Running {
     pub fn deadline(&self) -> Option<Mono> {
         match &self.purpose {
             Purpose::Probe(attempt) => attempt.deadline,
-            Purpose::Client(_) => None,
+            Purpose::Hook(_) | Purpose::Client(_) => None,
         }
     }
 }
@@ -155,9 +169,8 @@ impl Machine {
                 ExecMessage::Failed(failure) => running.failed = Some(failure),
             }
         }
-        if let (Purpose::Probe(attempt), Some(output)) =
-            (&mut running.purpose, &running.exec.output)
-            && attempt.read(output)
+        if let Some(output) = &running.exec.output
+            && running.purpose.read(output)
         {
             // At its end the descriptor would be ready for ever.
             let _ = epoll::delete(&self.epoll, output);
@@ -191,8 +204,15 @@ impl Machine {
         if !running.helper_ended || !program_over {
             return;
         }
-        let running = self.execs.swap_remove(at);
+        let mut running = self.execs.swap_remove(at);
+        if let Some(output) = &running.exec.output {
+            running.purpose.read(output);
+        }
         match running.purpose {
+            Purpose::Hook(_) => {
+                self.kill_exec(&running);
+                self.finish_hook(running);
+            }
             Purpose::Probe(_) => {
                 self.kill_exec(&running);
                 self.finish_probe(running);

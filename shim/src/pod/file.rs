@@ -90,6 +90,9 @@ pub struct PodFile {
     /// written and not defaulted.
     #[serde(default)]
     pub always_written: Vec<usize>,
+    /// `--max-container-restart-period`, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_delay_max_s: Option<u32>,
     /// Whether its owner wants its timeline at the end.
     #[serde(default)]
     pub timeline: bool,

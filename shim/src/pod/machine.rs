@@ -1,6 +1,6 @@
 //! The shim's loop and what it holds.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -27,13 +27,14 @@ use super::clients::Clients;
 use super::compile;
 use super::execs::Running;
 use super::file::PodFile;
+use super::history::History;
+use super::hooks::Sleeping;
 use super::image::Pull;
+use super::notify::Notifier;
+use super::requests::Asking;
 use super::signals::Signals;
 use super::tokens::{self, Token};
 use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
-
-/// How much of a pod's history is kept for who asks later.
-const EVENTS_MAX: usize = 256;
 
 /// One pod being run.
 pub struct Machine {
@@ -72,11 +73,16 @@ pub struct Machine {
     /// Programs under way in containers, besides their own.
     pub(super) execs: Vec<Running>,
     pub(super) next_exec: u32,
+    /// Hooks that only wait.
+    pub(super) sleeping: Vec<Sleeping>,
+    /// Children that ask containers' servers.
+    pub(super) requests: Vec<Asking>,
+    /// Sockets on which containers speak of themselves.
+    pub(super) notifiers: Vec<Notifier>,
     pub(super) pulls: Vec<Pull>,
     /// Children that were reaped before anybody knew what they are, with their exit.
     pub(super) strays: HashMap<i32, plan::Exit>,
-    /// What has been told, the newest last.
-    events: VecDeque<PodEvent>,
+    history: History,
     last_status: serde_json::Value,
     last_waiting: Vec<Waiting>,
     /// Held for as long as this process lives.
@@ -142,9 +148,12 @@ impl Machine {
             living: Vec::new(),
             execs: Vec::new(),
             next_exec: 0,
+            sleeping: Vec::new(),
+            requests: Vec::new(),
+            notifiers: Vec::new(),
             pulls: Vec::new(),
             strays: HashMap::new(),
-            events: VecDeque::new(),
+            history: History::default(),
             last_status: serde_json::Value::Null,
             last_waiting: Vec::new(),
             lock: Some(lock),
@@ -220,16 +229,17 @@ impl Machine {
             reason: event.reason.clone(),
             message: event.message.clone(),
             container: container.map(|c| c.name.clone()),
+            first_at: None,
+            count: 1,
         };
-        if self.events.len() == EVENTS_MAX {
-            self.events.pop_front();
-        }
-        self.events.push_back(event.clone());
+        let event = self.history.add(event);
         self.clients.broadcast(&self.epoll, &Reply::Event(event));
     }
 
     /// Sends status and waiting to those who watch, if they changed.
     fn tell(&mut self, waiting: Vec<Waiting>) {
+        let changed = waiting != self.last_waiting;
+        self.last_waiting = waiting;
         if !self.clients.anybody_watches() {
             return;
         }
@@ -238,11 +248,15 @@ impl Machine {
             self.last_status = status.clone();
             self.clients.broadcast(&self.epoll, &Reply::Status(Box::new(status)));
         }
-        if waiting != self.last_waiting {
-            let list = waiting.iter().map(|w| self.pod_waiting(w)).collect();
-            self.last_waiting = waiting;
-            self.clients.broadcast(&self.epoll, &Reply::Waiting(list));
+        if changed {
+            let waiting = self.waiting();
+            self.clients.broadcast(&self.epoll, &waiting);
         }
+    }
+
+    /// What the plan waited for when there was nothing more to do.
+    fn waiting(&self) -> Reply {
+        Reply::Waiting(self.last_waiting.iter().map(|w| self.pod_waiting(w)).collect())
     }
 
     fn pod_waiting(&self, waiting: &Waiting) -> PodWaiting {
@@ -250,7 +264,15 @@ impl Machine {
             Subject::Pod => None,
             Subject::Container(c) => self.pod.containers.get(c).map(|c| c.name.clone()),
         };
-        PodWaiting { container, reason: waiting.reason.clone(), until: waiting.until }
+        let said = match waiting.subject {
+            Subject::Container(c) => self.status_of(c),
+            Subject::Pod => None,
+        };
+        let mut reason = waiting.reason.clone();
+        if let Some(said) = said {
+            reason = format!("{reason}; it says {said:?}");
+        }
+        PodWaiting { container, reason, since: waiting.since, until: waiting.until }
     }
 
     /// `status` of the pod, with what only the host knows added.
@@ -283,6 +305,8 @@ impl Machine {
             map.insert("status".into(), self.status());
             self.mark_deletion(map);
         }
+        // As Kubernetes' scheduler would have written it.
+        value["spec"]["nodeName"] = self.host.node_name.clone().into();
         value
     }
 
@@ -320,7 +344,9 @@ impl Machine {
         let probes = self.execs.iter().filter_map(Running::deadline);
         let blocked = self.pump.as_ref().is_some_and(Pump::blocked);
         let retry = blocked.then(|| Mono(clock::mono().0 + RETRY_MS * 1_000_000));
-        creators.chain(probes).chain(retry).min()
+        let requests = self.requests.iter().filter_map(Asking::deadline);
+        let sleeps = self.sleeping.iter().map(|s| s.until);
+        creators.chain(probes).chain(sleeps).chain(requests).chain(retry).min()
     }
 
     /// What is due by time and not by an event.
@@ -328,6 +354,8 @@ impl Machine {
         let now = clock::now();
         self.end_late_creators(now.mono);
         self.end_late_probes(now.mono);
+        self.end_late_requests(now.mono);
+        self.end_sleeps(now.mono);
         self.retry_logs(now.wall);
     }
 
@@ -341,6 +369,7 @@ impl Machine {
             Token::Creator(pid) => self.on_creator_message(pid.cast_signed()),
             Token::Started(pid) => self.on_start_pipe(pid.cast_signed()),
             Token::Exec(helper) => self.on_exec(helper.cast_signed()),
+            Token::Notify(c) => self.on_notification(c as usize),
             Token::Stream(index) => self.on_output(index),
         }
     }
@@ -387,7 +416,8 @@ impl Machine {
                 }
                 Err(text) => Reply::Error(text),
             },
-            Request::Events => Reply::Events(self.events.iter().cloned().collect()),
+            Request::Events => Reply::Events(self.history.events()),
+            Request::Waiting => self.waiting(),
             Request::Usage => Reply::Usage(self.usage()),
             Request::Exec { container, command, terminal } => {
                 return match self.exec(id, &container, &command, terminal, descriptors) {

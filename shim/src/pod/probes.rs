@@ -1,17 +1,15 @@
-//! Probes that run a program in the container.
+//! Probes: one attempt at a time of each.
 
 use std::os::fd::OwnedFd;
 
+use k8s_openapi::api::core::v1::{Container, Probe};
 use plan::{Fact, Mono, ProbeKind};
 use runtime::exec::ExecIo;
+use runtime::probe::{OUTPUT_MAX_BYTES, legible};
 
 use super::compile::containers;
 use super::execs::{Purpose, Running};
 use super::machine::Machine;
-
-/// What is kept of a probe's output. A kubelet reads ten times as much, and its event shows that; here
-/// it is also in the pod's journal, in memory, once for each attempt that fails.
-const OUTPUT_MAX_BYTES: usize = 1 << 10;
 
 /// One attempt under way.
 #[derive(Debug)]
@@ -53,7 +51,14 @@ impl Machine {
         kind: ProbeKind,
         timeout_s: u32,
     ) -> Result<(), String> {
-        let args = self.probe_command(c).ok_or("the probe has no command")?;
+        let spec = self.file.pod.spec.as_ref().ok_or("the pod has no spec")?;
+        let probe =
+            containers(spec).nth(c).and_then(|container| probe_of(container, kind)).cloned();
+        let probe = probe.ok_or("the container has no such probe")?;
+        if let Some(begun) = self.ask_for_probe(c, inc, kind, &probe, timeout_s) {
+            return begun;
+        }
+        let args = self.probe_command(c, kind).ok_or("the probe has no command")?;
         let attempt = Attempt {
             kind,
             output: Vec::new(),
@@ -62,14 +67,15 @@ impl Machine {
             timed_out: false,
         };
         let purpose = Purpose::Probe(attempt);
-        self.run_in(c, inc, "startup-probe".into(), &args, &ExecIo::Captured, purpose)
+        let name = format!("{}-probe", format!("{kind:?}").to_lowercase());
+        self.run_in(c, inc, name, &args, &ExecIo::Captured, purpose)
     }
 
     /// The probe's command. References in it are to variables with plain values only (Kubernetes:
     /// pkg/kubelet/prober, `ExpandContainerCommandOnlyStatic`).
-    fn probe_command(&self, c: usize) -> Option<Vec<String>> {
+    fn probe_command(&self, c: usize, kind: ProbeKind) -> Option<Vec<String>> {
         let container = containers(self.file.pod.spec.as_ref()?).nth(c)?;
-        let exec = container.startup_probe.as_ref()?.exec.as_ref()?;
+        let exec = probe_of(container, kind)?.exec.as_ref()?;
         let value = |name: &str| {
             let plain = container.env.iter().flatten().filter(|v| v.value_from.is_none());
             plain.rev().find(|v| v.name == name).map(|v| v.value.as_deref().unwrap_or_default())
@@ -80,11 +86,8 @@ impl Machine {
 
     /// What an attempt that is over says of the container.
     pub(super) fn finish_probe(&mut self, running: Running) {
-        let Running { c, inc, exec, failed, ended, purpose, .. } = running;
-        let Purpose::Probe(mut attempt) = purpose else { return };
-        if let Some(output) = &exec.output {
-            attempt.read(output);
-        }
+        let Running { c, inc, failed, ended, purpose, .. } = running;
+        let Purpose::Probe(attempt) = purpose else { return };
         let Attempt { kind, output, timeout_s, timed_out, .. } = attempt;
         let fact = match (timed_out, failed, ended) {
             (true, _, _) => Fact::Probed {
@@ -95,7 +98,7 @@ impl Machine {
                 warned: false,
                 output: format!(
                     "command timed out: {:?} timed out after {timeout_s}s",
-                    self.probe_command(c).unwrap_or_default().join(" "),
+                    self.probe_command(c, kind).unwrap_or_default().join(" "),
                 ),
             },
             (_, Some(failure), _) => Fact::ProbeErrored { c, inc, kind, message: failure.message },
@@ -125,15 +128,16 @@ impl Machine {
     }
 }
 
-/// Reads what is there, and keeps what is within the limit. `true` at the end of the output.
-/// Without control characters, each of which would need six in the journal.
-fn legible(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let is_strange = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    text.trim_end().replace(is_strange, "\u{fffd}")
+fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Startup => container.startup_probe.as_ref(),
+        ProbeKind::Readiness => container.readiness_probe.as_ref(),
+        ProbeKind::Liveness => container.liveness_probe.as_ref(),
+    }
 }
 
-fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
+/// Reads what is there, and keeps what is within the limit. `true` at the end of the output.
+pub(super) fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 4096];
     loop {
         match rustix::io::read(fd, &mut buffer) {
@@ -144,23 +148,6 @@ fn read_output(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_probe_says_takes_little_more_room_than_it_has_bytes() {
-        assert_eq!(legible("not yet:\n\tno \u{e4}\n\n".as_bytes()), "not yet:\n\tno \u{e4}");
-        let encoded = |byte: u8| {
-            let said = legible(&vec![byte; OUTPUT_MAX_BYTES]);
-            serde_json::to_string(&said).map_or(usize::MAX, |text| text.len())
-        };
-        for byte in 0..=u8::MAX {
-            assert!(encoded(byte) <= 3 * OUTPUT_MAX_BYTES + 2, "{byte}");
         }
     }
 }

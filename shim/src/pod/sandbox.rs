@@ -212,6 +212,7 @@ impl Machine {
             runtime::payload::make(&self.dir, payload, runtime::clock::now().wall)?;
         }
         self.write_shared_files()?;
+        self.open_notifiers()?;
         self.open_pump()
     }
 
@@ -247,6 +248,7 @@ impl Machine {
     /// Takes back what a failed attempt made.
     fn undo_sandbox(&mut self) {
         self.pump = None;
+        self.notifiers.clear();
         if let Err(e) = self.detach() {
             tracing::warn!("{}", crate::cli::one_line(&e));
         }

@@ -12,6 +12,7 @@ const CREATOR: u64 = 2 << 32;
 const STARTED: u64 = 3 << 32;
 const EXEC: u64 = 4 << 32;
 const STREAM: u64 = 5 << 32;
+const NOTIFY: u64 = 6 << 32;
 
 /// A descriptor of the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum Token {
     Started(u32),
     /// Message or output of an exec, by its helper's pid.
     Exec(u32),
+    /// A container's notification socket, by its index.
+    Notify(u32),
     /// A container's output: twice its index, plus one for standard error.
     Stream(u32),
 }
@@ -54,6 +57,11 @@ pub fn exec(pid: i32) -> u64 {
     EXEC | u64::from(pid.unsigned_abs())
 }
 
+/// See [`Token::Notify`].
+pub fn notify(index: usize) -> u64 {
+    NOTIFY | u64::from(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
 /// See [`Token::Stream`].
 pub fn stream(index: u32) -> u64 {
     STREAM | u64::from(index)
@@ -74,6 +82,7 @@ pub fn token(raw: u64) -> Option<Token> {
         STARTED => Token::Started(index),
         EXEC => Token::Exec(index),
         STREAM => Token::Stream(index),
+        NOTIFY => Token::Notify(index),
         _ => return None,
     })
 }

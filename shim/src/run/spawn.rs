@@ -19,17 +19,26 @@ use runtime::state_dir::{self, make_dir};
 use crate::pod::compile::containers;
 use crate::pod::file::{Owner, PodFile, PodNetwork, PullOverride};
 
+/// What a user wants of all pods of one `podshim run`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--pull`.
+    pub pull: Option<PullOverride>,
+    /// The network that they are on.
+    pub network: Option<PodNetwork>,
+    /// Whether each is to send its timeline at its end.
+    pub timeline: bool,
+    /// `--max-container-restart-period`, in seconds.
+    pub restart_delay_max_s: Option<u32>,
+}
+
 /// What all pods of one `podshim run` have in common.
 pub struct Spawner {
     layout: Layout,
-    pull: Option<PullOverride>,
     owner: Owner,
     /// The ConfigMaps and Secrets of the manifests.
     objects: Vec<Object>,
-    /// The network that they are on.
-    network: Option<PodNetwork>,
-    /// Whether each is to send its timeline at its end.
-    timeline: bool,
+    options: Options,
     /// Our own binary, sealed: every shim is executed from this one copy.
     binary: OwnedFd,
 }
@@ -50,17 +59,11 @@ pub struct Spawned {
 
 impl Spawner {
     /// Seals the binary.
-    pub fn new(
-        layout: Layout,
-        pull: Option<PullOverride>,
-        objects: Vec<Object>,
-        network: Option<PodNetwork>,
-        timeline: bool,
-    ) -> anyhow::Result<Spawner> {
+    pub fn new(layout: Layout, objects: Vec<Object>, options: Options) -> anyhow::Result<Spawner> {
         make_dir(&layout.root, 0o700)?;
         let binary = runtime::seal::own_binary(&layout.root)
             .context("cannot make a sealed copy of podshim (is vm.memfd_noexec 2?)")?;
-        Ok(Spawner { layout, pull, owner: Owner::this()?, objects, network, timeline, binary })
+        Ok(Spawner { layout, owner: Owner::this()?, objects, options, binary })
     }
 
     /// The directories of this instance.
@@ -121,9 +124,10 @@ impl Spawner {
             state: self.layout.state.clone(),
             logs: self.layout.logs.clone(),
             network_state: self.layout.network.clone(),
-            network: self.network.clone(),
-            timeline: self.timeline,
-            pull: self.pull,
+            network: self.options.network.clone(),
+            restart_delay_max_s: self.options.restart_delay_max_s,
+            timeline: self.options.timeline,
+            pull: self.options.pull,
             always_written,
             at_start: indexes(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),
             pull_environment: crate::cli::registries::environment(),
@@ -136,8 +140,8 @@ impl Spawner {
         match std::os::unix::fs::symlink(uid, &link) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => bail!(
-                "pods {name:?} already exists in namespace {namespace:?} (`podshim get pods` shows \
-                 it; if its `podshim run` is dead, `podshim prune` frees the name)"
+                "pods {name:?} already exists in namespace {namespace:?} (`podshim get pods -n \
+                 {namespace}` shows it; if its `podshim run` is dead, `podshim prune` frees the name)"
             ),
             Err(e) => Err(e).with_context(|| format!("cannot make {}", link.display())),
         }

@@ -14,7 +14,7 @@ pub enum Doing {
     Image,
     /// It was created, or waited to be started.
     Created,
-    /// It ran and was not yet `started` (its startup probe had not succeeded).
+    /// It ran and was not yet `started`: a hook, a startup probe or its own word was still to come.
     Starting,
     /// It ran.
     Running,
@@ -63,6 +63,43 @@ pub struct Row {
     pub kind: String,
     /// In the order of time.
     pub spans: Vec<Span>,
+    /// When its hooks ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookSpan>,
+    /// Probes' failures, and successes that were news; the first [`MARKS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeMark>,
+}
+
+/// What is kept of a container's probes.
+pub const MARKS_MAX: usize = 200;
+
+/// A hook on its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookSpan {
+    /// `postStart` or `preStop`.
+    pub hook: String,
+    /// Of which incarnation.
+    pub inc: u32,
+    /// From when, in milliseconds since the pod was accepted.
+    pub from_ms: f64,
+    /// Until when.
+    pub to_ms: f64,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+/// One attempt of a probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeMark {
+    /// `startup`, `readiness` or `liveness`.
+    pub probe: String,
+    /// When it ended, in milliseconds since the pod was accepted.
+    pub at_ms: f64,
+    /// How.
+    pub success: bool,
 }
 
 /// A pod's life so far.
@@ -96,8 +133,11 @@ pub fn of(pod: &Pod, records: &[Record], now: Mono) -> Timeline {
     let mut open: Vec<Vec<Open>> = vec![Vec::new(); rows.len()];
     let mut images: Vec<Option<Mono>> = vec![None; rows.len()];
     let mut sandbox_ready_ms = None;
+    let mut state = plan::State::new(pod);
     for record in records {
         let at = record.mono;
+        plan::fold(pod, &mut state, plan::At { mono: at, wall: record.wall }, &record.fact);
+        note(&mut rows, &record.fact, ms(at));
         let mut turn = |c: usize, inc: u32, doing: Option<Doing>, exit_code: Option<i32>| {
             let (Some(row), Some(open)) = (rows.get_mut(c), open.get_mut(c)) else { return };
             if let Some(index) = open.iter().position(|o| o.inc == inc) {
@@ -128,11 +168,15 @@ pub fn of(pod: &Pod, records: &[Record], now: Mono) -> Timeline {
             Fact::Creating { c, inc } => turn(*c, *inc, Some(Doing::Created), None),
             Fact::CreateFailed { c, inc, .. } => turn(*c, *inc, None, None),
             Fact::Started { c, inc } => {
-                let probed = pod.containers.get(*c).is_some_and(|k| k.startup.is_some());
-                let doing = if probed { Doing::Starting } else { Doing::Running };
+                let started = is_started(&state, *c, *inc);
+                let doing = if started { Doing::Running } else { Doing::Starting };
                 turn(*c, *inc, Some(doing), None);
             }
-            Fact::Probed { c, inc, success: true, .. } => {
+            Fact::Probed { c, inc, kind: plan::ProbeKind::Startup, .. }
+            | Fact::HookEnded { c, inc, hook: plan::Hook::PostStart, .. }
+            | Fact::Notified { c, inc }
+                if is_started(&state, *c, *inc) =>
+            {
                 turn(*c, *inc, Some(Doing::Running), None);
             }
             Fact::Stopping { c, inc, .. } | Fact::Signalled { c, inc, .. } => {
@@ -143,6 +187,12 @@ pub fn of(pod: &Pod, records: &[Record], now: Mono) -> Timeline {
         }
     }
     for (row, open) in rows.iter_mut().zip(open) {
+        // What is not over yet goes on until now, and ends with its container at the latest.
+        for hook in row.hooks.iter_mut().filter(|hook| hook.to_ms.is_nan()) {
+            let mut ends = row.spans.iter().filter(|s| s.inc == Some(hook.inc));
+            let over = ends.find(|s| s.exit_code.is_some()).map(|s| s.to_ms);
+            hook.to_ms = over.unwrap_or(ms(now));
+        }
         row.spans
             .extend(open.iter().map(|o| span(Some(o.inc), o.doing, ms(o.since), ms(now), None)));
         row.spans.sort_by(|a, b| a.from_ms.total_cmp(&b.from_ms));
@@ -158,7 +208,48 @@ fn row(container: &plan::Container) -> Row {
         Kind::Sidecar => "sidecar",
         Kind::Main => "main",
     };
-    Row { container: container.name.clone(), kind: kind.into(), spans: Vec::new() }
+    Row {
+        container: container.name.clone(),
+        kind: kind.into(),
+        spans: Vec::new(),
+        hooks: Vec::new(),
+        probes: Vec::new(),
+    }
+}
+
+fn is_started(state: &plan::State, c: usize, inc: u32) -> bool {
+    state.incarnations(c).iter().any(|i| i.inc == inc && i.is_started())
+}
+
+/// Notes hooks and probes.
+fn note(rows: &mut [Row], fact: &Fact, at_ms: f64) {
+    match fact {
+        Fact::HookRunning { c, inc, hook } => {
+            let hook = match hook {
+                plan::Hook::PostStart => "postStart".to_owned(),
+                plan::Hook::PreStop => "preStop".to_owned(),
+            };
+            let (inc, from_ms, to_ms) = (*inc, at_ms, f64::NAN);
+            let begun = HookSpan { hook, inc, from_ms, to_ms, failed: false };
+            rows.get_mut(*c).into_iter().for_each(|row| row.hooks.push(begun.clone()));
+        }
+        Fact::HookEnded { c, failure, .. } => {
+            let hooks = rows.get_mut(*c).into_iter().flat_map(|row| &mut row.hooks);
+            if let Some(hook) = hooks.last() {
+                (hook.to_ms, hook.failed) = (at_ms, failure.is_some());
+            }
+        }
+        Fact::Probed { c, kind, success, .. } => {
+            let Some(row) = rows.get_mut(*c) else { return };
+            let probe = format!("{kind:?}").to_lowercase();
+            let before = row.probes.iter().rfind(|mark| mark.probe == probe);
+            let is_news = !success || before.is_none_or(|mark| !mark.success);
+            if is_news && row.probes.len() < MARKS_MAX {
+                row.probes.push(ProbeMark { probe, at_ms, success: *success });
+            }
+        }
+        _ => {}
+    }
 }
 
 fn span(inc: Option<u32>, doing: Doing, from_ms: f64, to_ms: f64, exit_code: Option<i32>) -> Span {
@@ -184,6 +275,8 @@ mod tests {
             restart_policy: RestartPolicy::Never,
             grace_s: 30,
             active_deadline_s: None,
+            restart_delay_max_s: 300,
+            gates: Vec::new(),
             containers: vec![
                 container("side", Kind::Sidecar, Some(probe)),
                 container("main", Kind::Main, None),
@@ -193,12 +286,18 @@ mod tests {
 
     pub(super) fn life() -> Vec<Record> {
         let exited = |c, inc, code| Fact::Exited { c, inc, exit: Exit { code, ..Exit::default() } };
+        let created = |c, inc| {
+            let container_id = "id".to_owned();
+            Fact::Created { c, inc, pid: 1, inode: 1, container_id }
+        };
         let kind = ProbeKind::Startup;
         [
             (10, Fact::Accepted),
             (20, Fact::SandboxReady),
             (21, Fact::Creating { c: 0, inc: 0 }),
             (22, Fact::Creating { c: 1, inc: 0 }),
+            (25, created(0, 0)),
+            (26, Fact::Starting { c: 0, inc: 0 }),
             (30, Fact::Started { c: 0, inc: 0 }),
             (
                 35,
@@ -222,11 +321,16 @@ mod tests {
                     output: String::new(),
                 },
             ),
+            (40, created(1, 0)),
+            (40, Fact::Starting { c: 1, inc: 0 }),
             (41, Fact::Started { c: 1, inc: 0 }),
             (50, exited(0, 0, 1)),
             (51, Fact::Creating { c: 0, inc: 1 }),
+            (55, created(0, 1)),
+            (55, Fact::Starting { c: 0, inc: 1 }),
             (60, Fact::Started { c: 0, inc: 1 }),
             (70, exited(1, 0, 0)),
+            (70, Fact::HookRunning { c: 0, inc: 1, hook: plan::Hook::PreStop }),
             (71, Fact::Signalled { c: 0, inc: 1, signal: 15, handled: true }),
             (80, exited(0, 1, 143)),
         ]
@@ -254,6 +358,11 @@ mod tests {
                 (Some(1), Doing::Stopping, 61.0, 70.0, Some(143)),
             ]
         );
+        let hooks = &made.rows[0].hooks;
+        assert_eq!(hooks.len(), 1);
+        assert_eq!((hooks[0].from_ms, hooks[0].to_ms, hooks[0].failed), (60.0, 70.0, false));
+        let marks: Vec<_> = made.rows[0].probes.iter().map(|p| (p.at_ms, p.success)).collect();
+        assert_eq!(marks, [(25.0, false), (30.0, true)]);
         assert_eq!(
             bars(1),
             [
@@ -265,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_ends_now() {
-        let made = of(&pod(), &life()[..9], Mono(99_000_000));
+        let made = of(&pod(), &life()[..13], Mono(99_000_000));
         let last = made.rows[1].spans.last().expect("a bar");
         assert_eq!((last.doing, last.to_ms, last.exit_code), (Doing::Running, 89.0, None));
     }

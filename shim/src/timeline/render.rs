@@ -20,6 +20,13 @@ fn colour(doing: Doing) -> &'static str {
     }
 }
 
+/// A hook's bar, below its container's.
+const HOOK: &str = "#8b5cf6";
+/// A hook or an attempt of a probe that failed.
+const FAILED: &str = "#b91c1c";
+/// An attempt of a probe that succeeded: a dot above the container's bar.
+const SUCCEEDED: &str = "#047857";
+
 fn letter(doing: Doing) -> char {
     match doing {
         Doing::Image => '·',
@@ -104,6 +111,33 @@ pub fn svg(timeline: &Timeline) -> String {
                 );
             }
         }
+        for hook in &row.hooks {
+            let colour = if hook.failed { FAILED } else { HOOK };
+            let _ = writeln!(
+                out,
+                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"4\" fill=\"{colour}\">\
+                 <title>#{} {} hook for {}</title></rect>",
+                x(hook.from_ms),
+                y + 28.0,
+                (x(hook.to_ms) - x(hook.from_ms)).max(1.0),
+                hook.inc,
+                escaped(&hook.hook),
+                time(hook.to_ms - hook.from_ms),
+            );
+        }
+        for mark in &row.probes {
+            let (colour, how) =
+                if mark.success { (SUCCEEDED, "succeeded") } else { (FAILED, "failed") };
+            let _ = writeln!(
+                out,
+                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2\" fill=\"{colour}\">\
+                 <title>{} probe {how} at {}</title></circle>",
+                x(mark.at_ms),
+                y + 4.0,
+                escaped(&mark.probe),
+                time(mark.at_ms),
+            );
+        }
     }
     let mut at = LEFT;
     for doing in ALL {
@@ -182,6 +216,16 @@ pub fn trace(timeline: &Timeline) -> Value {
                 "ts": span.from_ms * 1000.0, "dur": (span.to_ms - span.from_ms) * 1000.0,
                 "args": {"incarnation": span.inc, "exitCode": span.exit_code}})
         }));
+        events.extend(row.hooks.iter().map(|hook| {
+            json!({"ph": "X", "pid": 1, "tid": thread, "name": hook.hook, "cat": "hook",
+                "ts": hook.from_ms * 1000.0, "dur": (hook.to_ms - hook.from_ms) * 1000.0,
+                "args": {"incarnation": hook.inc, "failed": hook.failed}})
+        }));
+        events.extend(row.probes.iter().map(|mark| {
+            json!({"ph": "i", "pid": 1, "tid": thread, "name": format!("{} probe", mark.probe),
+                "cat": "probe", "s": "t", "ts": mark.at_ms * 1000.0,
+                "args": {"success": mark.success}})
+        }));
     }
     json!({"traceEvents": events, "displayTimeUnit": "ms"})
 }
@@ -206,11 +250,13 @@ mod tests {
         let picture = svg(&timeline);
         assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
         assert_eq!(picture.matches("exit code 143").count(), 1);
-        assert_eq!(picture.matches("<rect").count(), 1 + 8 + ALL.len());
+        assert_eq!(picture.matches("<rect").count(), 1 + 8 + 1 + ALL.len());
+        assert_eq!(picture.matches("<circle").count(), 2);
 
         let trace = trace(&timeline);
         let spans = trace["traceEvents"].as_array().expect("events");
-        assert_eq!(spans.iter().filter(|e| e["ph"] == "X").count(), 8);
+        assert_eq!(spans.iter().filter(|e| e["ph"] == "X").count(), 9);
+        assert_eq!(spans.iter().filter(|e| e["ph"] == "i").count(), 2);
         assert_eq!(spans[2]["dur"], 9000.0);
     }
 

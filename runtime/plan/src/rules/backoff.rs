@@ -5,8 +5,10 @@
 //! To the letter of `doBackOff`: the first failure only makes the entry, so the first restart comes
 //! at once; the delay counts from the finish; the entry is dropped 600 s after the last decision to
 //! start, even while a container waits. Counted for every exit that is followed by a restart, but
-//! not for a restart that a user asked for.
+//! not for a restart that a user asked for. A host may have a smaller cap (KEP-4603,
+//! `KubeletCrashLoopBackOffMax`); the 600 s stay.
 
+use crate::model::Pod;
 use crate::state::{Backoff, FIRST_DELAY_S, MAX_DELAY_S, Record};
 use crate::time::Mono;
 
@@ -31,9 +33,10 @@ pub(crate) fn delay(record: &Record) -> Option<Delay> {
 }
 
 /// The entry after a start at `now` that followed an exit.
-pub(crate) fn after_start(entry: Option<Backoff>, now: Mono) -> Backoff {
+pub(crate) fn after_start(pod: &Pod, entry: Option<Backoff>, now: Mono) -> Backoff {
+    let most = pod.restart_delay_max_s.max(1);
     let kept = entry.filter(|e| now < e.decided.plus_s(DROPPED_AFTER_S));
-    let delay_s = kept.map_or(FIRST_DELAY_S, |e| e.delay_s.saturating_mul(2).min(MAX_DELAY_S));
+    let delay_s = kept.map_or(FIRST_DELAY_S, |e| e.delay_s.saturating_mul(2)).min(most);
     Backoff { delay_s, decided: now }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn note_transitions(pod: &Pod, state: &mut State, at: At) {
     let mut values = [
         Value::of(has_lasting_sandbox(state)),
         initialized(pod, state),
-        ready.clone(),
+        gated(pod, ready.clone()),
         ready,
         Value::of(true),
         starts_over(pod, state),
@@ -150,6 +150,18 @@ fn containers_ready(pod: &Pod, state: &State) -> Value {
     }
     let message = format!("containers with unready status: [{}]", names.join(" "));
     Value::no("ContainersNotReady", Some(message))
+}
+
+/// Nobody here sets conditions of others' making, so a pod that waits for one is not ready.
+fn gated(pod: &Pod, ready: Value) -> Value {
+    if !ready.holds || pod.gates.is_empty() {
+        return ready;
+    }
+    let missing = |gate: &String| {
+        format!("corresponding condition of pod readiness gate {gate:?} does not exist.")
+    };
+    let texts: Vec<String> = pod.gates.iter().map(missing).collect();
+    Value::no("ReadinessGatesNotReady", Some(texts.join(", ")))
 }
 
 fn unready<'a>(pod: &'a Pod, state: &State, counts: impl Fn(Kind) -> bool) -> Vec<&'a str> {

@@ -114,7 +114,8 @@ impl Book<'_> {
         (body.stage, body.since) = (Stage::Launching, now);
         if own.last.is_some() && !own.waived {
             let kept = own.entry.filter(|(_, decided)| now < decided.plus_s(600));
-            own.entry = Some((kept.map_or(10, |(delay, _)| (2 * delay).min(300)), now));
+            let delay = kept.map_or(10, |(delay, _)| 2 * delay);
+            own.entry = Some((delay.min(self.pod.restart_delay_max_s), now));
         }
         own.starts += 1;
         (own.waived, own.cause) = (false, false);

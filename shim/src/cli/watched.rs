@@ -1,0 +1,146 @@
+//! Pods that are watched: their shims tell what changes, and nobody asks again and again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bundles::layout::Layout;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::Value;
+
+use super::client::has_name;
+use super::{Connection, PodRef, complain, one_line, pods};
+use crate::protocol::{PodEvent, Reply, Request};
+
+/// One of them.
+pub struct Watched {
+    /// Which.
+    pub pod: PodRef,
+    /// Its object, as it was told last.
+    pub object: Value,
+    connection: Connection,
+    asked: bool,
+    /// What happened so far is still to come.
+    awaits_events: bool,
+}
+
+impl Watched {
+    /// From now on, everything is heard.
+    pub fn open(layout: &Layout, pod: PodRef) -> anyhow::Result<Watched> {
+        let mut connection = Connection::open(layout, &pod)?;
+        match connection.ask(&Request::Watch)? {
+            Reply::Pod(object) => {
+                Ok(Watched { pod, object: *object, connection, asked: false, awaits_events: false })
+            }
+            other => bail!("unexpected answer: {other:?}"),
+        }
+    }
+
+    /// Takes on what was told next; `None` when the shim has ended.
+    pub fn hear(&mut self) -> anyhow::Result<Option<Heard>> {
+        Ok(Some(match self.connection.receive()? {
+            None => return Ok(None),
+            Some(Reply::Pod(object)) => {
+                self.object = *object;
+                self.asked = false;
+                Heard::Object
+            }
+            Some(Reply::Status(status)) => {
+                self.object["status"] = *status;
+                Heard::Change
+            }
+            // It is in the answer that comes.
+            Some(Reply::Event(_)) if self.awaits_events => Heard::Change,
+            Some(Reply::Event(event)) => Heard::Events(vec![event]),
+            Some(Reply::Events(events)) => {
+                self.awaits_events = false;
+                Heard::Events(events)
+            }
+            Some(_) => Heard::Change,
+        }))
+    }
+
+    /// Asks for all that has happened so far.
+    pub fn ask_events(&mut self) -> anyhow::Result<()> {
+        self.awaits_events = true;
+        self.connection.send(&Request::Events)
+    }
+
+    /// Asks for the whole object: metadata are not told when they change.
+    pub fn ask_again(&mut self) {
+        if !self.asked {
+            // One that cannot be asked any more has ended, which is heard next.
+            self.asked = self.connection.send(&Request::Get).is_ok();
+        }
+    }
+}
+
+/// What a shim said.
+#[derive(Debug)]
+pub enum Heard {
+    /// The object is what was asked for.
+    Object,
+    /// Its status is another, or something else of it may be.
+    Change,
+    /// Something happened.
+    Events(Vec<PodEvent>),
+}
+
+/// Pods that come while others are watched.
+pub struct Arrivals<'a> {
+    layout: &'a Layout,
+    known: BTreeSet<String>,
+    /// Some did not answer.
+    pub failed: bool,
+}
+
+impl Arrivals<'_> {
+    /// None is known yet.
+    pub fn new(layout: &Layout) -> Arrivals<'_> {
+        Arrivals { layout, known: BTreeSet::new(), failed: false }
+    }
+
+    /// How often is looked for new ones: at names in a directory, never at a living pod.
+    pub const LOOK: Duration = Duration::from_millis(200);
+
+    /// Those that are new. Each that does not answer is complained about once.
+    pub fn next(&mut self, wanted: impl Fn(&PodRef) -> bool) -> anyhow::Result<Vec<Watched>> {
+        let all = pods(self.layout)?;
+        self.known.retain(|uid| all.iter().any(|pod| pod.uid == *uid));
+        let mut arrived = Vec::new();
+        for pod in all.into_iter().filter(wanted) {
+            if !self.known.insert(pod.uid.clone()) {
+                continue;
+            }
+            match Watched::open(self.layout, pod.clone()) {
+                Ok(watched) => arrived.push(watched),
+                // It ended between the list and the question.
+                Err(_) if !has_name(self.layout, &pod) => {}
+                Err(e) => {
+                    complain(&one_line(&e));
+                    self.failed = true;
+                }
+            }
+        }
+        Ok(arrived)
+    }
+}
+
+/// Waits until some of them have something to tell, and says which; none if the time is over first.
+pub fn speaking(watched: &[Watched], limit: Duration) -> anyhow::Result<Vec<usize>> {
+    let buffered: Vec<usize> =
+        (0..watched.len()).filter(|i| watched[*i].connection.has_buffered()).collect();
+    if !buffered.is_empty() {
+        return Ok(buffered);
+    }
+    let mut fds: Vec<PollFd<'_>> = watched
+        .iter()
+        .map(|w| PollFd::from_borrowed_fd(w.connection.socket(), PollFlags::IN))
+        .collect();
+    let limit = Timespec::try_from(limit).context("a time that is too long")?;
+    match poll(&mut fds, Some(&limit)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(e) => return Err(e).context("cannot wait for the pods' shims"),
+    }
+    Ok((0..fds.len()).filter(|i| !fds[*i].revents().is_empty()).collect())
+}

@@ -1,0 +1,128 @@
+//! What containers say of themselves on their notification sockets (sd_notify(3)): `READY=1` makes a
+//! container `started`, `STATUS=` is shown beside what is waited for. Everything else is ignored.
+//!
+//! A socket is mounted in its own container only, and holds few datagrams (unix(7)): whoever floods it
+//! waits. Descriptors that come with a datagram are not taken, so the kernel closes them, which is
+//! what `BARRIER=1` waits for.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+
+use anyhow::Context;
+use plan::{Fact, Life};
+use runtime::probe::legible;
+use runtime::state_dir;
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::machine::Machine;
+use super::tokens;
+
+/// What a message may have, in bytes; systemd takes as much.
+const MESSAGE_MAX_BYTES: usize = 4096;
+/// What is kept of a status, in characters.
+const STATUS_MAX: usize = 200;
+/// How many messages are taken before anything else has its turn.
+const AT_ONCE: usize = 16;
+
+/// A container's socket.
+#[derive(Debug)]
+pub struct Notifier {
+    c: usize,
+    socket: UnixDatagram,
+    /// What it said last of what it is doing.
+    status: Option<String>,
+}
+
+impl Machine {
+    /// Makes the sockets of the containers that have one.
+    pub(super) fn open_notifiers(&mut self) -> anyhow::Result<()> {
+        let expected = self.pod.containers.iter().enumerate().filter(|(_, k)| k.notify);
+        let mut notifiers = Vec::new();
+        for (c, container) in expected {
+            let dir = self.dir.notify_dir();
+            state_dir::make_dir(&dir, 0o700)?;
+            let path = self.dir.notify(&container.name);
+            let socket = bind(&dir, &container.name)
+                .with_context(|| format!("cannot make the socket {}", path.display()))?;
+            // Whatever user the container has.
+            fs::set_permissions(&path, Permissions::from_mode(0o666))
+                .with_context(|| format!("cannot open {} for all", path.display()))?;
+            let data = EventData::new_u64(tokens::notify(c));
+            epoll::add(&self.epoll, &socket, data, EventFlags::IN)
+                .context("cannot watch a notification socket")?;
+            notifiers.push(Notifier { c, socket, status: None });
+        }
+        self.notifiers = notifiers;
+        Ok(())
+    }
+
+    pub(super) fn on_notification(&mut self, c: usize) {
+        for _ in 0..AT_ONCE {
+            let Some(text) = self.notifiers.iter().find(|n| n.c == c).and_then(receive) else {
+                return;
+            };
+            for line in text.lines() {
+                if line == "READY=1" {
+                    self.notified(c);
+                } else if let Some(status) = line.strip_prefix("STATUS=") {
+                    self.note_status(c, status);
+                }
+            }
+        }
+    }
+
+    fn notified(&mut self, c: usize) {
+        // It cannot have said so before it was executed, only before that was looked at.
+        let starting = self.incarnation(c, Life::Starting);
+        let process = self.living.iter().find(|i| i.c == c && Some(i.inc) == starting);
+        if let Some(pid) = process.map(|i| i.process.pid) {
+            self.on_start_pipe(pid);
+        }
+        if let Some(inc) = self.incarnation(c, Life::Running) {
+            self.record(Fact::Notified { c, inc });
+        }
+    }
+
+    fn incarnation(&self, c: usize, phase: Life) -> Option<u32> {
+        self.state.incarnations(c).iter().find(|i| i.phase == phase).map(|i| i.inc)
+    }
+
+    fn note_status(&mut self, c: usize, status: &str) {
+        if let Some(notifier) = self.notifiers.iter_mut().find(|n| n.c == c) {
+            let text: String = legible(status.as_bytes()).chars().take(STATUS_MAX).collect();
+            notifier.status = Some(text).filter(|text| !text.is_empty());
+        }
+    }
+
+    /// What a container says that it is doing.
+    pub(super) fn status_of(&self, c: usize) -> Option<&str> {
+        self.notifiers.iter().find(|n| n.c == c)?.status.as_deref()
+    }
+
+    /// What an incarnation that has ended said is not to be taken for the next one's word.
+    pub(super) fn forget_notifications(&mut self, c: usize) {
+        if let Some(notifier) = self.notifiers.iter_mut().find(|n| n.c == c) {
+            while receive(notifier).is_some() {}
+            notifier.status = None;
+        }
+    }
+}
+
+/// A path may be longer than a socket's address, so the socket is named through its directory.
+fn bind(dir: &std::path::Path, name: &str) -> io::Result<UnixDatagram> {
+    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let dir = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(dir)?;
+    let socket = UnixDatagram::bind(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The next message; what is no text or too long is passed over.
+fn receive(notifier: &Notifier) -> Option<String> {
+    let mut buffer = [0; MESSAGE_MAX_BYTES];
+    let n = notifier.socket.recv(&mut buffer).ok()?;
+    Some(std::str::from_utf8(&buffer[..n]).unwrap_or_default().to_owned())
+}
