@@ -18,6 +18,7 @@ mod check;
 mod choice;
 mod found;
 mod life;
+mod pod_line;
 mod pods;
 mod rng;
 mod scenario;

@@ -34,7 +34,7 @@ pub fn random(seed: u64) -> Pod {
         grace_s: rng.pick(&[0, 1, 2, 3, 5, 5, 10, 30, 60]),
         active_deadline_s: rng.percent(12).then_some(rng.pick(&[1, 10, 60, 400])),
         restart_delay_max_s: if rng.percent(15) { rng.pick(&[1, 7, 60]) } else { 300 },
-        gates: Vec::new(),
+        gates: if rng.percent(4) { vec!["example.org/gate".into()] } else { Vec::new() },
         containers,
     }
 }

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 
 use plan::{Hook, Pod, ProbeKind};
 
-use crate::story::pod;
+use crate::pod_line;
 
 pub use judge::{Happening, What};
 
@@ -121,8 +121,8 @@ impl Scenario {
                 None => match (line.strip_prefix('#'), line.strip_prefix("pod:")) {
                     (Some(comment), _) => title.push(comment.trim()),
                     (None, Some(text)) => {
-                        let mut pod = pod::parse(text.trim()).map_err(wrong)?;
-                        "scenario".clone_into(&mut pod.name);
+                        let pod =
+                            pod_line::read(text.trim(), "scenario", "scenario").map_err(wrong)?;
                         scenario = Some(Scenario::new(title.join(" "), pod));
                     }
                     (None, None) => return Err(wrong("the pod comes first".into())),

@@ -3,7 +3,7 @@
 //! Every choice has a name of its own ([`crate::choice`]), so leaving one out moves no other. First
 //! choices are left out, then containers, then what is written into them; then numbers are made round.
 
-use plan::{Container, Pod, PullWhen};
+use plan::{Container, Pod, PullWhen, RESTART_DELAY_MAX_S};
 
 use crate::book::Broken;
 use crate::choice::{Deed, How, Line};
@@ -116,6 +116,8 @@ impl Search {
 
     fn leave_fields_out(&mut self) {
         self.change(|pod| pod.active_deadline_s = None);
+        self.change(|pod| pod.restart_delay_max_s = RESTART_DELAY_MAX_S);
+        self.change(|pod| pod.gates.clear());
         self.change(|pod| pod.grace_s = 30);
         self.change(|pod| pod.grace_s = 5);
         for c in 0..self.best.0.pod.containers.len() {

@@ -10,10 +10,10 @@
 use plan::{Mono, Pod};
 
 use crate::book::Broken;
+use crate::pod_line;
 use crate::table::Row;
 use crate::world::Record;
 
-pub(crate) mod pod;
 mod show;
 mod teller;
 mod words;
@@ -61,7 +61,9 @@ pub fn play(text: &str, pod: Option<&Pod>, until: Option<Mono>) -> Result<Played
     let own = text.lines().enumerate().find_map(|(n, line)| Some((n, line.strip_prefix("pod: ")?)));
     let pod = match (own, pod) {
         (_, Some(pod)) => pod.clone(),
-        (Some((n, line)), None) => pod::parse(line).map_err(|what| at(n, what))?,
+        (Some((n, line)), None) => {
+            pod_line::read(line, "shop", "u1").map_err(|what| at(n, what))?
+        }
         (None, None) => return Err(at(0, "it has no line `pod:`".to_owned())),
     };
     let mut teller = Teller::new(&pod);

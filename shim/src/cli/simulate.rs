@@ -33,7 +33,7 @@ pub struct SimulateArgs {
     /// Live so many lives, check each at every step, and print what was seen
     #[arg(long, value_name = "N", conflicts_with_all = ["script", "replay"])]
     lives: Option<u64>,
-    /// What happens, in the words of runtime/plan/tests/stories; all that it does not name goes well
+    /// What happens and when, in the words of runtime/plan/tests/stories; all else goes well
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "replay"])]
     script: Option<PathBuf>,
     /// What decides whatever is left to chance; else the operating system does
@@ -46,7 +46,7 @@ pub struct SimulateArgs {
     #[arg(long, short, value_enum, default_value = "table")]
     output: SimulateOutput,
     /// Live a scenario: a pod, what its containers do, and what must come of it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "lives", "replay", "seed", "until"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "lives", "script", "replay", "seed", "until"])]
     scenario: Option<PathBuf>,
     /// Judge what `podshim run -o json` printed of the scenario's manifest, instead of living it
     #[arg(long, value_name = "FILE", requires = "scenario")]
@@ -143,8 +143,9 @@ fn live(args: &SimulateArgs, path: &Path) -> anyhow::Result<i32> {
     }
     let case = scenario.case();
     let outcome = case.live(false);
-    match show(args.output, &Life::of(case.clone(), None))? {
-        0 => scenario::verdict(&scenario, &scenario.happenings(&outcome), outcome.phase(&case.pod)),
+    let (happened, phase) = (scenario.happenings(&outcome), outcome.phase(&case.pod));
+    match show(args.output, &Life::of(case, None))? {
+        0 => scenario::verdict(&scenario, &happened, phase),
         failed => Ok(failed),
     }
 }
@@ -215,9 +216,9 @@ fn show(format: SimulateOutput, life: &Life) -> anyhow::Result<i32> {
             output.write(table(life).as_bytes());
         }
         SimulateOutput::Json => output.line(serde_json::to_string_pretty(&json(life))?),
-        SimulateOutput::Svg => output.write(svg(life).as_bytes()),
         // It has been refused, or is written elsewhere.
         SimulateOutput::Manifest => {}
+        SimulateOutput::Svg => output.write(svg(life).as_bytes()),
     }
     output.end()?;
     match &life.broken {

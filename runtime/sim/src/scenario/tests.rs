@@ -41,12 +41,12 @@ fn what_is_not_understood_is_named_with_its_line() {
     for (text, expected) in [
         ("", "there is no line `pod:`"),
         ("app: runs\n", "line 1: the pod comes first: app: runs"),
-        ("pod: Sometimes; main app\n", "line 1: a restart policy, not Sometimes"),
+        ("pod: Sometimes; main app\n", "line 1: \"Sometimes\" is no restart policy"),
         ("pod: Never; sidecar log\n", "line 1: a pod has a main"),
         ("pod: Never; main app\nlog: runs\n", "line 2: there is no container \"log\""),
         ("pod: Never; main app\napp: dances\n", "line 2: nobody knows what \"dances\" means"),
         ("pod: Never; main app\ndelete after 3\n", "line 2: \"3\" is no time like 300ms or 2s"),
-        ("pod: Never; main app startup(period)\n", "line 1: NAME=NUMBER, not period"),
+        ("pod: Never; main app startup(period)\n", "line 1: \"period\" has no value"),
     ] {
         let said = Scenario::read(text).expect_err(text);
         assert!(said.starts_with(expected), "{text:?}: {said}");

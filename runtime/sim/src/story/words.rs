@@ -1,6 +1,6 @@
 //! The small words of stories: times, numbers, kinds.
 
-use plan::{Hook, Mono, ProbeKind, RestartPolicy};
+use plan::{Hook, Mono, ProbeKind};
 
 /// `12.5s` or `1m`; hours are `h`.
 pub(super) fn time(text: &str) -> Result<Mono, String> {
@@ -36,15 +36,6 @@ pub(super) fn number(text: &str) -> Result<(&str, u32), String> {
 
 pub(super) fn code(text: &str) -> Result<i32, String> {
     text.parse().map_err(|_| format!("{text} is no exit code"))
-}
-
-pub(super) fn policy(text: &str) -> Result<RestartPolicy, String> {
-    match text {
-        "Always" => Ok(RestartPolicy::Always),
-        "OnFailure" => Ok(RestartPolicy::OnFailure),
-        "Never" => Ok(RestartPolicy::Never),
-        other => Err(format!("a restart policy, not {other}")),
-    }
 }
 
 pub(super) fn kind(text: &str) -> Result<ProbeKind, String> {

@@ -4,7 +4,7 @@
 
 use plan::{Action, Fact, Hook, Kind, ProbeKind};
 
-use super::{Process, Real, World};
+use super::{Due, Process, Real, World};
 use crate::book::Broken;
 use crate::choice::{Choice, Deed, How, Key};
 use crate::rng::Rng;
@@ -21,6 +21,11 @@ impl World<'_> {
         self.tries.actions += 1;
         let dies = self.strokes.crashes.iter().find(|c| c.after_ms == number).map(|c| c.how);
         let dies = dies.filter(|_| !self.fair);
+        if let Action::ResolveImage { c } = *action
+            && number.is_multiple_of(4)
+        {
+            return self.look_for_image(c).map(|()| true);
+        }
         if let Some(intent) = intent(action) {
             self.tell(intent)?;
         }
@@ -28,13 +33,41 @@ impl World<'_> {
             self.tally.fault(Fault::DiedBefore);
             return Ok(false);
         }
+        let before = self.order;
         self.begin(action);
         if dies == Some(How::AfterTheAction) {
             self.tally.fault(Fault::DiedAfter);
             return Ok(false);
         }
         self.end_at_once(action)?;
+        if number.is_multiple_of(3) {
+            self.end_within_the_batch(action, before)?;
+        }
         Ok(true)
+    }
+
+    /// What a shim does in one go is over before it looks at the next action of the same plan. `before` is
+    /// the number of the last event that was in the queue before the action.
+    fn end_within_the_batch(&mut self, action: &Action, before: u64) -> Result<(), Broken> {
+        let in_one_go = matches!(
+            action,
+            Action::MakeSandbox
+                | Action::ResolveImage { .. }
+                | Action::Create { .. }
+                | Action::Probe { .. }
+                | Action::Hook { .. }
+        );
+        let is_over = |due: &Due| in_one_go && due.order > before && due.at == self.now;
+        match self.queue.pop_if(|due| is_over(due)) {
+            Some(due) => self.one(&due.event),
+            None => Ok(()),
+        }
+    }
+
+    /// The image is here, or cannot be had, without a pull.
+    fn look_for_image(&mut self, c: usize) -> Result<(), Broken> {
+        let choice = self.image_choice(c);
+        self.image_found(c, choice.how)
     }
 
     /// The action itself.
@@ -95,11 +128,15 @@ impl World<'_> {
         self.later(choice.after_ms, Event::Sandbox(choice.how));
     }
 
-    pub(super) fn begin_pull(&mut self, c: usize) {
+    fn image_choice(&mut self, c: usize) -> Choice {
         let (temper, n) = (self.temper, self.tries.images[c]);
         self.tries.images[c] += 1;
         let key = Key { n, ..Key::of(Deed::Image, c, 0) };
-        let choice = self.choose(key, |rng| temper.work(rng));
+        self.choose(key, |rng| temper.work(rng))
+    }
+
+    pub(super) fn begin_pull(&mut self, c: usize) {
+        let choice = self.image_choice(c);
         self.later(choice.after_ms, Event::Image { c, how: choice.how });
     }
 

@@ -29,7 +29,8 @@ impl World<'_> {
         self.settle()
     }
 
-    fn one(&mut self, event: &Event) -> Checked {
+    /// Lets an event happen.
+    pub(super) fn one(&mut self, event: &Event) -> Checked {
         match event {
             Event::Sandbox(how) => self.sandbox_made(*how),
             Event::Image { c, how } => self.image_found(*c, *how),
