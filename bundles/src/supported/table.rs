@@ -422,6 +422,7 @@ pub const TABLE: &[Type] = &[
             acted("httpHeaders"),
             acted("path"),
             acted("port"),
+            refused("protocol", "requests are made in HTTP/1.1"),
             acted("scheme"),
         ],
     },

@@ -299,6 +299,7 @@ mod tests {
             (25, created(0, 0)),
             (26, Fact::Starting { c: 0, inc: 0 }),
             (30, Fact::Started { c: 0, inc: 0 }),
+            (31, Fact::Probing { c: 0, inc: 0, kind, early: false }),
             (
                 35,
                 Fact::Probed {
@@ -310,6 +311,7 @@ mod tests {
                     output: String::new(),
                 },
             ),
+            (36, Fact::Probing { c: 0, inc: 0, kind, early: true }),
             (
                 40,
                 Fact::Probed {
@@ -374,7 +376,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_ends_now() {
-        let made = of(&pod(), &life()[..13], Mono(99_000_000));
+        let made = of(&pod(), &life()[..15], Mono(99_000_000));
         let last = made.rows[1].spans.last().expect("a bar");
         assert_eq!((last.doing, last.to_ms, last.exit_code), (Doing::Running, 89.0, None));
     }
