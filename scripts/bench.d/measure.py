@@ -1,4 +1,4 @@
-"""measure.py WORK PODSHIM ROUNDS JSON: the measuring itself; scripts/bench prepares WORK and runs it.
+"""measure.py WORK PODSHIM ROUNDS JSON [short]: the measuring itself; scripts/bench prepares WORK and runs it.
 
 Every moment is of CLOCK_BOOTTIME: stamp and floor print it, podshim's journal carries it, and the
 moment "just before the command" is read here. Values are milliseconds unless their name says else.
@@ -15,6 +15,7 @@ import sys
 import time
 
 WORK, PODSHIM, ROUNDS, JSON = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+SHORT = sys.argv[5:] == ["short"]
 IMAGE = "localhost/stamp:1"
 CHAINS = (0, 1, 5, 10)
 PATIENCE_S = 30
@@ -193,6 +194,52 @@ def execs(number):
             began = now()
             subprocess.run([*way, "/bin/stamp", "exit"], stdout=subprocess.DEVNULL, check=True)
             put(subject, "exec, whole command", ms(now(), began))
+
+
+def deployment(name, replicas):
+    file = f"{WORK}/{name}.json"
+    labels = {"app": name}
+    with open(file, "w") as f:
+        json.dump({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {
+                "metadata": {"labels": labels},
+                "spec": {"terminationGracePeriodSeconds": 2,
+                         "containers": [container("main", "hold", "main")]}}},
+        }, f)
+    return file
+
+
+def sandboxes(name, replicas):
+    """How long each pod of a deployment took for its sandbox, once all of them run."""
+    deadline = time.monotonic() + 2 * PATIENCE_S
+    while time.monotonic() < deadline:
+        spans = []
+        for file in glob.glob(f"{WORK}/state/pods/*/pod.json"):
+            try:
+                if not json.load(open(file))["pod"]["metadata"]["name"].startswith(f"{name}-"):
+                    continue
+                lines = open(f"{os.path.dirname(file)}/journal").read().splitlines()
+            except (OSError, ValueError):
+                continue
+            at = {r["fact"]["fact"]: r["mono"] for r in (json.loads(l.split(" ", 1)[1]) for l in lines)}
+            if "started" in at:
+                spans.append(ms(at["sandboxReady"], at["sandboxMaking"]))
+        if len(spans) == replicas:
+            return spans
+        time.sleep(0.1)
+    sys.exit(f"not all pods of {name} run")
+
+
+def side_by_side(host, replicas=50):
+    """Pods that start at once, and again while as many others end."""
+    with Run(deployment("first", replicas), host) as first:
+        for span in sandboxes("first", replicas):
+            put("podshim", f"sandbox of {replicas} pods at once", span)
+        with Run(deployment("second", replicas), host):
+            first.process.send_signal(signal.SIGINT)
+            for span in sandboxes("second", replicas):
+                put("podshim", f"sandbox of {replicas} pods beside the end of {replicas}", span)
 
 
 def idle_shim():
@@ -397,6 +444,11 @@ def main():
         values.clear()
         for number in range(ROUNDS):
             loads.append(os.getloadavg()[0])
+            if SHORT:
+                execs(number)
+                podshim_network(host)
+                podshim_chain(0)
+                continue
             for n in CHAINS:
                 floor_chain(n)
                 # Next to each other, because what ran before leaves its mark; and in turns.
@@ -420,6 +472,7 @@ def main():
             print(f"round {number + 1} of {ROUNDS}, load {loads[-1]:.2f}", file=sys.stderr)
         for _ in range(min(3, ROUNDS)):
             idle_shim()
+        side_by_side(host)
         derived()
         table()
         print(f"\nload average of a minute: median {statistics.median(loads):.2f}, most {max(loads):.2f};"
