@@ -4,7 +4,9 @@ use k8s_openapi::api::core::v1::{
     Container, ExecAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe,
 };
 
-use super::Errors;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Errors, names};
 use crate::manifest::span::Path;
 
 /// The probes and hooks of a main or a sidecar.
@@ -99,6 +101,12 @@ fn probe_rules(name: &str, probe: &Probe, path: &Path, errors: &mut Errors) {
     one_handler(&handlers, path, errors);
     exec(probe.exec.as_ref(), path, errors);
     http(probe.http_get.as_ref(), path, errors);
+    if let Some(tcp) = &probe.tcp_socket {
+        port(&tcp.port, path.field("tcpSocket").field("port"), errors);
+    }
+    if let Some(grpc) = &probe.grpc {
+        port_number(grpc.port, path.field("grpc").field("port"), errors);
+    }
     for (field, value) in [
         ("initialDelaySeconds", probe.initial_delay_seconds),
         ("timeoutSeconds", probe.timeout_seconds),
@@ -157,9 +165,24 @@ fn exec(action: Option<&ExecAction>, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// `ValidatePortNumOrName`.
+fn port(port: &IntOrString, path: Path, errors: &mut Errors) {
+    match port {
+        IntOrString::Int(number) => port_number(*number, path, errors),
+        IntOrString::String(name) => errors.name(path, name, names::port(name)),
+    }
+}
+
+fn port_number(number: i32, path: Path, errors: &mut Errors) {
+    if !(1..=65535).contains(&number) {
+        errors.invalid_plain(path, number, "must be between 1 and 65535, inclusive");
+    }
+}
+
 fn http(action: Option<&HTTPGetAction>, path: &Path, errors: &mut Errors) {
     let Some(action) = action else { return };
     let path = path.field("httpGet");
+    port(&action.port, path.field("port"), errors);
     if let Some(scheme) = action.scheme.as_deref().filter(|scheme| !scheme.is_empty()) {
         errors.one_of(path.field("scheme"), scheme, &["HTTP", "HTTPS"]);
     }

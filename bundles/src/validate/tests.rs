@@ -223,6 +223,51 @@ fn each_rule_of_init_containers_and_sidecars_says_what_the_api_server_says() {
             "Duplicate value: \"v\"",
         ),
         ("  hostname: A\n", "spec.hostname", "Invalid value"),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicy: Always, livenessProbe: {httpGet: {port: 0}}}]\n",
+            "spec.initContainers[0].livenessProbe.httpGet.port",
+            "must be between 1 and 65535, inclusive",
+        ),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicy: Always, startupProbe: {tcpSocket: {port: 70000}}}]\n",
+            "spec.initContainers[0].startupProbe.tcpSocket.port",
+            "must be between 1 and 65535, inclusive",
+        ),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicy: Always, readinessProbe: {grpc: {port: 99999}}}]\n",
+            "spec.initContainers[0].readinessProbe.grpc.port",
+            "must be between 1 and 65535, inclusive",
+        ),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicy: Always, readinessProbe: {tcpSocket: {port: web-}}}]\n",
+            "spec.initContainers[0].readinessProbe.tcpSocket.port",
+            "must not begin or end with a hyphen",
+        ),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicy: Always, lifecycle: {postStart: {httpGet: {port: -1}}}}]\n",
+            "spec.initContainers[0].lifecycle.postStart.httpGet.port",
+            "must be between 1 and 65535, inclusive",
+        ),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicy: Always, lifecycle: {stopSignal: SIGTERM}}]\n",
+            "spec.initContainers[0].lifecycle.stopSignal",
+            "may not be set for containers with empty `spec.os.name`",
+        ),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [1]}}]}]\n",
+            "spec.initContainers[0].restartPolicy",
+            "must specify restartPolicy when restart rules are used",
+        ),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicy: Never, restartPolicyRules: [{action: Restart}]}]\n",
+            "spec.initContainers[0].restartPolicyRules[0].exitCodes",
+            "must be specified",
+        ),
+        (
+            "  initContainers: [{name: i, image: x, restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [256]}}]}]\n",
+            "spec.initContainers[0].restartPolicyRules[0].exitCodes.values[0]",
+            "must be between 0 and 255, inclusive",
+        ),
     ] {
         let found = problems("", spec);
         assert!(
