@@ -346,7 +346,8 @@ impl Machine {
         let retry = blocked.then(|| Mono(clock::mono().0 + RETRY_MS * 1_000_000));
         let requests = self.requests.iter().filter_map(Asking::deadline);
         let sleeps = self.sleeping.iter().map(|s| s.until);
-        creators.chain(probes).chain(sleeps).chain(requests).chain(retry).min()
+        let rests = self.notifiers.iter().filter_map(Notifier::rests);
+        creators.chain(rests).chain(probes).chain(sleeps).chain(requests).chain(retry).min()
     }
 
     /// What is due by time and not by an event.
@@ -356,6 +357,7 @@ impl Machine {
         self.end_late_probes(now.mono);
         self.end_late_requests(now.mono);
         self.end_sleeps(now.mono);
+        self.wake_notifiers(now.mono);
         self.retry_logs(now.wall);
     }
 

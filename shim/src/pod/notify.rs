@@ -1,18 +1,18 @@
 //! What containers say of themselves on their notification sockets (sd_notify(3)): `READY=1` makes a
 //! container `started`, `STATUS=` is shown beside what is waited for. Everything else is ignored.
 //!
-//! A socket is mounted in its own container only, and holds few datagrams (unix(7)): whoever floods it
-//! waits. Descriptors that come with a datagram are not taken, so the kernel closes them, which is
+//! A socket is mounted in its own container only, and holds few datagrams (unix(7)). It is looked at a
+//! few times a second at most: whoever floods it waits, and costs the host nothing. Descriptors that come with a datagram are not taken, so the kernel closes them, which is
 //! what `BARRIER=1` waits for.
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 
 use anyhow::Context;
-use plan::{Fact, Life};
+use plan::{Fact, Life, Mono};
 use runtime::probe::legible;
 use runtime::state_dir;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -26,6 +26,10 @@ const MESSAGE_MAX_BYTES: usize = 4096;
 const STATUS_MAX: usize = 200;
 /// How many messages are taken before anything else has its turn.
 const AT_ONCE: usize = 16;
+/// How often a socket is looked at within [`WINDOW_S`]; then it rests.
+const LOOKS_MAX: u32 = 20;
+/// In seconds.
+const WINDOW_S: u32 = 1;
 
 /// A container's socket.
 #[derive(Debug)]
@@ -34,6 +38,28 @@ pub struct Notifier {
     socket: UnixDatagram,
     /// What it said last of what it is doing.
     status: Option<String>,
+    /// When the first of the looks was that are counted.
+    window: Mono,
+    looks: u32,
+    /// Until when it is not looked at.
+    rests: Option<Mono>,
+}
+
+impl Notifier {
+    /// When it is looked at again, if it rests.
+    pub(super) fn rests(&self) -> Option<Mono> {
+        self.rests
+    }
+
+    /// Counts a look at `now`; `true` if that was the last for a while.
+    fn tires(&mut self, now: Mono) -> bool {
+        if now >= self.window.plus_s(WINDOW_S) {
+            (self.window, self.looks) = (now, 0);
+        }
+        self.looks += 1;
+        self.rests = (self.looks >= LOOKS_MAX).then(|| self.window.plus_s(WINDOW_S));
+        self.rests.is_some()
+    }
 }
 
 impl Machine {
@@ -53,13 +79,30 @@ impl Machine {
             let data = EventData::new_u64(tokens::notify(c));
             epoll::add(&self.epoll, &socket, data, EventFlags::IN)
                 .context("cannot watch a notification socket")?;
-            notifiers.push(Notifier { c, socket, status: None });
+            let (window, looks, rests) = Default::default();
+            notifiers.push(Notifier { c, socket, status: None, window, looks, rests });
         }
         self.notifiers = notifiers;
         Ok(())
     }
 
+    /// Looks again at the sockets that have rested.
+    pub(super) fn wake_notifiers(&mut self, now: Mono) {
+        for notifier in &mut self.notifiers {
+            if notifier.rests.is_some_and(|until| until <= now) {
+                notifier.rests = None;
+                watch(&self.epoll, notifier, EventFlags::IN);
+            }
+        }
+    }
+
     pub(super) fn on_notification(&mut self, c: usize) {
+        let now = runtime::clock::mono();
+        if let Some(notifier) = self.notifiers.iter_mut().find(|n| n.c == c)
+            && notifier.tires(now)
+        {
+            watch(&self.epoll, notifier, EventFlags::empty());
+        }
         for _ in 0..AT_ONCE {
             let Some(text) = self.notifiers.iter().find(|n| n.c == c).and_then(receive) else {
                 return;
@@ -108,6 +151,13 @@ impl Machine {
             while receive(notifier).is_some() {}
             notifier.status = None;
         }
+    }
+}
+
+fn watch(epoll: &OwnedFd, notifier: &Notifier, flags: EventFlags) {
+    let data = EventData::new_u64(tokens::notify(notifier.c));
+    if let Err(e) = epoll::modify(epoll, &notifier.socket, data, flags) {
+        tracing::warn!("cannot watch a notification socket: {e}");
     }
 }
 
