@@ -5,18 +5,48 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration::{Instance, sources};
+use serde_json::Value;
 
-/// What a user does: `# after 500 ms: restart log`.
-fn deeds(manifest: &str) -> Vec<(Duration, Vec<String>)> {
+/// What a user does, how long after what had happened to the containers.
+struct Deed {
+    after: Duration,
+    /// Container, starts, exits.
+    seen: Vec<(String, u64, u64)>,
+    words: Vec<String>,
+}
+
+/// `# 500 ms after log starts=1 exits=0, app starts=2 exits=1: restart log`.
+fn deeds(manifest: &str) -> Vec<Deed> {
+    let seen = |text: &str| {
+        let (name, counts) = text.trim().split_once(" starts=").unwrap();
+        let (starts, exits) = counts.split_once(" exits=").unwrap();
+        (name.to_owned(), starts.parse().unwrap(), exits.parse().unwrap())
+    };
     let deed = |line: &str| {
-        let (ms, what) = line.strip_prefix("# after ")?.split_once(" ms: ")?;
-        let words = what.split(' ').map(str::to_owned).collect();
-        Some((Duration::from_millis(ms.parse().ok()?), words))
+        let (ms, rest) = line.strip_prefix("# ")?.split_once(" ms after")?;
+        let (after, words) = rest.split_once(": ")?;
+        Some(Deed {
+            after: Duration::from_millis(ms.parse().ok()?),
+            seen: after.split(',').filter(|part| !part.is_empty()).map(seen).collect(),
+            words: words.split(' ').map(str::to_owned).collect(),
+        })
     };
     manifest.lines().filter_map(deed).collect()
+}
+
+/// Whether a container was started and has ended that often.
+fn has_happened(pod: &Value, (name, starts, exits): &(String, u64, u64)) -> bool {
+    let lists = ["initContainerStatuses", "containerStatuses"];
+    let mut all = lists.iter().filter_map(|list| pod["status"][list].as_array()).flatten();
+    let Some(status) = all.find(|status| status["name"] == **name) else { return false };
+    let (state, last) = (&status["state"], &status["lastState"]);
+    let ever = state["waiting"].is_null() || last["terminated"].is_object();
+    let seen = if ever { 1 + status["restartCount"].as_u64().unwrap() } else { 0 };
+    let running = u64::from(state["running"].is_object());
+    seen >= *starts && seen - running >= *exits
 }
 
 fn does(podshim: &Instance, words: &[String]) {
@@ -44,10 +74,13 @@ fn live(podshim: &Instance, path: &Path) -> String {
     assert_eq!(manifest.code, 0, "{path}: {}", manifest.err);
     let running = podshim.start_with(&["-o", "json"], &manifest.out);
     podshim.until("accepted", |pod| pod["status"]["startTime"].is_string());
-    let began = Instant::now();
-    for (after, words) in deeds(&manifest.out) {
-        std::thread::sleep(after.saturating_sub(began.elapsed()));
-        does(podshim, &words);
+    let deeds = deeds(&manifest.out);
+    let comments = manifest.out.lines().filter(|line| line.starts_with('#')).count();
+    assert_eq!(deeds.len() + 1, comments, "{}", manifest.out);
+    for deed in deeds {
+        podshim.until(path, |pod| deed.seen.iter().all(|seen| has_happened(pod, seen)));
+        std::thread::sleep(deed.after);
+        does(podshim, &deed.words);
     }
     let (_, text) = running.wait();
     let observed = podshim.root().join("observed");

@@ -22,6 +22,7 @@
 //! succeeds), `… fails for ever`, `… succeeds N times` (then fails), `post-start|pre-stop takes TIME`, `…
 //! fails`. A user may `delete after TIME [grace=N]` and `restart NAME after TIME`.
 
+mod cue;
 mod judge;
 mod manifest;
 mod script;
@@ -33,6 +34,7 @@ use plan::{Hook, Pod, ProbeKind};
 
 use crate::pod_line;
 
+pub use cue::{Cue, Seen};
 pub use judge::{Happening, What};
 
 /// A scenario.

@@ -1,10 +1,11 @@
 //! What came of a pod, in few words, and whether it is what was expected.
 
-use plan::{Fact, PodPhase};
+use plan::{Fact, Mono, PodPhase};
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
 use crate::life::Outcome;
+use crate::world::Record;
 
 /// Something that happened to a container, in the order in which it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,18 +32,23 @@ impl Scenario {
     /// What came of a life in virtual time.
     #[must_use]
     pub fn happenings(&self, outcome: &Outcome) -> Vec<Happening> {
-        let name = |c: &usize| self.pod.containers[*c].name.clone();
-        let of = |fact: &Fact| {
-            let (container, what) = match fact {
-                Fact::Started { c, .. } => (name(c), What::Starts),
+        self.dated(outcome).map(|(_, happening)| happening).collect()
+    }
+
+    /// The same with the times.
+    pub(super) fn dated(&self, outcome: &Outcome) -> impl Iterator<Item = (Mono, Happening)> {
+        let of = |record: &Record| {
+            let (c, what) = match &record.fact {
+                Fact::Started { c, .. } => (*c, What::Starts),
                 Fact::Exited { c, inc, exit } if ran(outcome, *c, *inc) => {
-                    (name(c), What::Exits(exit.code))
+                    (*c, What::Exits(exit.code))
                 }
                 _ => return None,
             };
-            Some(Happening { container, what })
+            let container = self.pod.containers[c].name.clone();
+            Some((record.at.mono, Happening { container, what }))
         };
-        outcome.journal.iter().filter_map(|record| of(&record.fact)).collect()
+        outcome.journal.iter().filter_map(of)
     }
 
     /// What is not as expected: an expectation, and why not.

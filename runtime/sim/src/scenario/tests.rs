@@ -37,6 +37,17 @@ fn the_manifest_says_the_same() {
 }
 
 #[test]
+fn users_wait_for_what_had_happened_before_them() {
+    let text = "# .\npod: Never grace=3; sidecar log; main app\napp: exits 0 after 2s\n\
+        restart log after 1s\ndelete after 1500ms\nthen:\npod Succeeded\n";
+    let times = |name: &str, starts, exits| Seen { container: name.to_owned(), starts, exits };
+    let cues = Scenario::read(text).expect("a scenario").cues();
+    assert_eq!((cues[0].after_ms, cues[1].after_ms), (1000, 500), "{cues:?}");
+    assert_eq!(cues[0].seen, [times("log", 1, 0), times("app", 1, 0)]);
+    assert_eq!(cues[1].seen, [times("log", 2, 1), times("app", 1, 0)]);
+}
+
+#[test]
 fn what_is_not_understood_is_named_with_its_line() {
     for (text, expected) in [
         ("", "there is no line `pod:`"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use plan::PodPhase;
 use serde_json::Value;
-use sim::{Happening, Scenario, What};
+use sim::{Happening, Scenario, Seen, What};
 
 use super::super::FAILED;
 use super::super::terminal::{Output, complain};
@@ -24,13 +24,18 @@ pub fn read(path: &Path) -> anyhow::Result<Scenario> {
 pub fn manifest(scenario: &Scenario, image: &str) -> anyhow::Result<i32> {
     let mut output = Output::default();
     output.line(format_args!("# {}", scenario.title));
-    for deed in &scenario.deeds {
-        let what = match &deed.what {
+    for cue in scenario.cues() {
+        let what = match &cue.what {
             sim::UserAct::Delete { grace_s: None } => "delete".to_owned(),
             sim::UserAct::Delete { grace_s: Some(s) } => format!("delete grace={s}"),
             sim::UserAct::Restart { container } => format!("restart {container}"),
         };
-        output.line(format_args!("# after {} ms: {what}", deed.after_ms));
+        let seen = cue.seen.iter().map(|seen| {
+            let Seen { container, starts, exits } = seen;
+            format!(" {container} starts={starts} exits={exits}")
+        });
+        let seen: Vec<String> = seen.collect();
+        output.line(format_args!("# {} ms after{}: {what}", cue.after_ms, seen.join(",")));
     }
     output.line(scenario.manifest(image).trim_end());
     output.end()?;
