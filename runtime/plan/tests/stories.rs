@@ -16,9 +16,9 @@ use std::fs;
 use std::path::Path;
 
 use plan::{
-    Action, At, Container, ContainerState, Event, Exit, Fact, Hook, Kind, Life, Mono, Pod, Probe,
-    ProbeKind, PullWhen, RestartPolicy, Rule, RuleAction, StartError, State, Subject, Wall,
-    deletion, exit_code, fold, narrate, plan, status,
+    Action, At, Change, Container, ContainerState, Event, Exit, Fact, Hook, Kind, Life, Mono, Pod,
+    Probe, ProbeKind, PullWhen, RestartPolicy, Rule, RuleAction, StartError, State, Subject, Wall,
+    change, deletion, exit_code, fold, narrate, plan, refusal, status,
 };
 
 /// 2026-01-01T00:00:00Z, so that times in answers are read at a glance.
@@ -142,7 +142,10 @@ fn parse_container(text: &str) -> Container {
             "main" => Kind::Main,
             other => panic!("init, sidecar or main, not {other}"),
         },
-        image: format!("{}:1", words[1]),
+        image: match text.split_once(" image=") {
+            Some((_, rest)) => rest.split_whitespace().next().unwrap().into(),
+            None => format!("{}:1", words[1]),
+        },
         pull: if words.contains(&"pull-always") { PullWhen::EachStart } else { PullWhen::Once },
         policy: text
             .split_once(" policy=")
@@ -299,6 +302,26 @@ impl World {
                 let c = self.index(name);
                 self.fold(Fact::Notified { c, inc: self.running(c) });
             }
+            ["change", "pod", deadline] => {
+                let active_deadline_s = Some(number(deadline).1);
+                self.ask(Fact::Changed { containers: Vec::new(), active_deadline_s });
+            }
+            ["change", name, ..] => {
+                let c = self.index(name);
+                let kind = match self.pod.containers[c].kind {
+                    Kind::Init => "init",
+                    Kind::Sidecar => "sidecar",
+                    Kind::Main => "main",
+                };
+                let container = parse_container(&format!("{kind} {}", words[1..].join(" ")));
+                self.changed(c, container, true);
+            }
+            ["resize", name] => {
+                let c = self.index(name);
+                self.changed(c, self.pod.containers[c].clone(), false);
+            }
+            ["stop", name] => self.ask(Fact::StopAsked { c: self.index(name) }),
+            ["start", name] => self.ask(Fact::StartAsked { c: self.index(name) }),
             ["tell", kinds @ ..] => self.told = kinds.iter().map(|k| (*k).into()).collect(),
             ["fail", what @ .., how] => {
                 self.troubles.insert(what.join(" "), (*how).into());
@@ -310,6 +333,12 @@ impl World {
                 self.troubles.remove(&what.join(" "));
             }
             ["created", name] => self.created(self.index(name)),
+            ["late", name, inc] => self.created_as(self.index(name), inc.parse().unwrap()),
+            ["late", name, inc, "fails"] => {
+                let (c, inc) = (self.index(name), inc.parse().unwrap());
+                let (reason, message) = ("CreateContainerError".into(), "no room".into());
+                self.fold(Fact::CreateFailed { c, inc, reason, message });
+            }
             ["pulled", name] => self.image_ready(self.index(name), true),
             ["deletion"] => {
                 self.say(deletion(&self.state).map_or("not deleted".into(), |d| {
@@ -347,6 +376,20 @@ impl World {
         self.events.extend(narrate(&self.pod, &self.state, &fact));
         let at = self.at();
         fold(&self.pod, &mut self.state, at, &fact);
+        change(&mut self.pod, &fact);
+    }
+
+    /// A user's wish, unless it is refused; then why.
+    fn ask(&mut self, fact: Fact) {
+        match refusal(&self.pod, &self.state, &fact) {
+            Some(why) => self.say(format!("refused: {why}")),
+            None => self.fold(fact),
+        }
+    }
+
+    fn changed(&mut self, c: usize, container: Container, restart: bool) {
+        let containers = vec![Change { c, container, restart }];
+        self.ask(Fact::Changed { containers, active_deadline_s: None });
     }
 
     fn settle(&mut self) {
@@ -373,7 +416,7 @@ impl World {
             Action::Create { c, inc } => {
                 self.fold(Fact::Creating { c, inc });
                 match self.troubles.get(&format!("create {}", self.name(c))).cloned() {
-                    None => self.created(c),
+                    None => self.created_as(c, inc),
                     Some(how) if how == "hold" => {}
                     Some(reason) => {
                         let message = "no room".into();
@@ -494,7 +537,10 @@ impl World {
 
     fn created(&mut self, c: usize) {
         let creating = self.state.incarnations(c).iter().find(|i| i.phase == Life::Creating);
-        let inc = creating.unwrap().inc;
+        self.created_as(c, creating.unwrap().inc);
+    }
+
+    fn created_as(&mut self, c: usize, inc: u32) {
         let container_id = format!("{}-{inc}", self.name(c));
         let pid = 1000 + i32::try_from(c * 100).unwrap() + i32::try_from(inc).unwrap();
         self.fold(Fact::Created { c, inc, pid, inode: 7, container_id });

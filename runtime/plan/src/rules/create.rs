@@ -18,7 +18,7 @@ pub(crate) fn is_due(draft: &Draft, c: usize) -> bool {
     let standby = container.standby && container.kind != Kind::Init && !container.at_start;
     record.spare().is_none()
         && match record.running() {
-            Some(_) => standby,
+            Some(_) => standby && record.down.is_none(),
             None => restart::wanted(draft.pod, draft.state, c),
         }
 }
@@ -27,6 +27,7 @@ pub(crate) fn is_due(draft: &Draft, c: usize) -> bool {
 pub(crate) fn ahead(draft: &mut Draft) {
     for (c, container, record) in draft.containers() {
         let subject = Subject::Container(c);
+        discard_old(draft, c);
         if is_due(draft, c) {
             let too_early = container.at_start && !init::may_start(draft, c);
             if image::is_usable(container, record) && !too_early {
@@ -39,6 +40,15 @@ pub(crate) fn ahead(draft: &mut Draft) {
             } else if in_vain {
                 draft.act(Action::Kill { c, inc: spare.inc });
             }
+        }
+    }
+}
+
+/// What was created from a definition that has been changed since, and was not started, never will be.
+fn discard_old(draft: &mut Draft, c: usize) {
+    for spare in draft.state.records[c].incarnations.iter().filter(|i| i.old.is_some()) {
+        if spare.phase == Life::Created && spare.killed.is_none() {
+            draft.act(Action::Kill { c, inc: spare.inc });
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn attempt(draft: &mut Draft) {
     for (c, container, record) in draft.containers() {
         let Some(running) = record.running().filter(|i| i.phase == Life::Running) else { continue };
         for kind in [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness] {
-            let Some(probe) = container.probe(kind) else { continue };
+            let Some(probe) = running.definition(container).probe(kind) else { continue };
             if let Some(first) = first_tick(draft, c, running, kind, probe) {
                 one(draft, c, running, kind, probe, first);
             }
@@ -49,7 +49,7 @@ fn first_tick(
             if is_stopped || running.startup.result == Some(true) {
                 return None;
             }
-            match draft.pod.containers[c].post_start {
+            match running.definition(&draft.pod.containers[c]).post_start {
                 true => {
                     running.post_start.ended.filter(|_| running.post_start.failure.is_none())?
                 }
