@@ -4,7 +4,7 @@
 //! So everything that is to run is created as soon as sandbox and image are there, also what must
 //! sit out a back-off, and starting it is then one write. (The exception is what looks into a volume
 //! as it is created: that must find there what an init container wrote.) A standby container has a
-//! spare even while it runs. Dead incarnations are removed after everything that somebody waits for.
+//! spare even while it runs, and a changed one while its old self is being stopped. Dead incarnations are removed after everything that somebody waits for.
 
 use crate::fact::{Action, Subject};
 use crate::model::Kind;
@@ -15,10 +15,14 @@ use crate::state::{Life, SandboxPhase};
 /// Whether container `c` needs a new incarnation, as far as its own life goes.
 pub(crate) fn is_due(draft: &Draft, c: usize) -> bool {
     let (container, record) = (&draft.pod.containers[c], &draft.state.records[c]);
-    let standby = container.standby && container.kind != Kind::Init && !container.at_start;
+    let standby = container.standby && container.kind != Kind::Init;
     record.spare().is_none()
         && match record.running() {
-            Some(_) => standby && record.down.is_none(),
+            // What is stopped because it is another one now comes back, whatever its policy.
+            Some(running) => {
+                let again = standby || running.old.is_some();
+                again && !container.at_start && record.down.is_none()
+            }
             None => restart::wanted(draft.pod, draft.state, c),
         }
 }
