@@ -279,7 +279,7 @@ fn a_container_gets_another_image() {
     podshim.load_variant("other:1", |config| {
         config["config"]["Env"] = serde_json::json!(["PATH=/bin", "WORD=other"]);
     });
-    let running = podshim.start(&shop("", "", ""));
+    let running = podshim.start(&shop(", lifecycle: {preStop: {sleep: {seconds: 2}}}", "", ""));
     podshim.until("ready", ready);
     let before = podshim.pids();
     let first = status_of(&podshim.pod().unwrap(), "log")["imageID"].clone();
@@ -307,10 +307,14 @@ fn a_container_gets_another_image() {
     assert_eq!((after["app"], after["web"]), (before["app"], before["web"]));
     // An image that is nowhere: only who wants it waits, and the old one brings it back.
     podshim.podshim(&["set", "image", "p", "log=nowhere:1"]);
+    let said = podshim.podshim(&["rmi", "other:1"]);
+    assert!(said.code == 1 && said.err.contains("is used by pod"), "{}", said.err);
     let pod = podshim.until("waits for its image", |pod| {
         status_of(pod, "log")["state"]["waiting"]["reason"] == "ErrImageNeverPull"
     });
     assert_eq!(status_of(&pod, "app")["ready"], true);
+    let said = podshim.podshim(&["rmi", "other:1"]);
+    assert_eq!(said.code, 0, "{}", said.err);
     podshim.podshim(&["set", "image", "p", "log=alpine:latest"]);
     restarted(&podshim, "log", 2);
     assert_eq!(podshim.pids()["app"], before["app"]);
