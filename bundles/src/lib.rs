@@ -4,6 +4,7 @@
 //! makes no namespace or mount. Those are the runtime's.
 
 pub mod capability;
+pub mod change;
 pub mod downward;
 pub mod env;
 pub mod expand;

@@ -28,7 +28,7 @@ pub fn of(spec: &PodSpec, path: &Path) -> Vec<Reference> {
         ("containers", spec.containers.as_slice()),
     ] {
         for (i, container) in containers.iter().enumerate() {
-            of_container(container, &path.field(list).index(i), &mut found);
+            add_container(container, &path.field(list).index(i), &mut found);
         }
     }
     for (i, volume) in spec.volumes.iter().flatten().enumerate() {
@@ -86,7 +86,14 @@ fn of_projection(source: &VolumeProjection, path: &Path, found: &mut Vec<Referen
     }
 }
 
-fn of_container(container: &Container, path: &Path, found: &mut Vec<Reference>) {
+/// All that a container refers to.
+pub fn of_container(container: &Container, path: &Path) -> Vec<Reference> {
+    let mut found = Vec::new();
+    add_container(container, path, &mut found);
+    found
+}
+
+fn add_container(container: &Container, path: &Path, found: &mut Vec<Reference>) {
     for (i, from) in container.env_from.iter().flatten().enumerate() {
         let EnvFromSource { config_map_ref, secret_ref, .. } = from;
         let path = path.field("envFrom").index(i);

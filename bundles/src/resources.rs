@@ -75,6 +75,21 @@ pub struct CgroupValues {
     pub pids_max: Option<i64>,
 }
 
+impl CgroupValues {
+    /// The least that each of both fits into.
+    #[must_use]
+    pub fn wider(self, other: CgroupValues) -> CgroupValues {
+        let most = |a: Option<i64>, b: Option<i64>| a.zip(b).map(|(a, b)| a.max(b));
+        CgroupValues {
+            cpu_shares: self.cpu_shares.max(other.cpu_shares),
+            cpu_quota_us: most(self.cpu_quota_us, other.cpu_quota_us),
+            cpu_period_us: self.cpu_period_us,
+            memory_limit_bytes: most(self.memory_limit_bytes, other.memory_limit_bytes),
+            pids_max: most(self.pids_max, other.pids_max),
+        }
+    }
+}
+
 /// Whether an init container is a sidecar (KEP-753).
 #[must_use]
 pub fn is_sidecar(init: &Container) -> bool {

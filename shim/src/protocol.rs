@@ -9,10 +9,11 @@ use plan::{Mono, Wall};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::pod::file::Definition;
 use crate::timeline::Timeline;
 
 /// From a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Request {
     /// The pod as it is: one [`Reply::Pod`].
@@ -48,6 +49,23 @@ pub enum Request {
         /// Its name.
         container: String,
     },
+    /// Stop a sidecar, which then stays down. One [`Reply::Done`] or [`Reply::Error`].
+    Stop {
+        /// Its name.
+        container: String,
+    },
+    /// Start one that was stopped. One [`Reply::Done`] or [`Reply::Error`].
+    Start {
+        /// Its name.
+        container: String,
+    },
+    /// Make the pod another one. One [`Reply::Changed`], [`Reply::Refused`] or [`Reply::Error`].
+    Change {
+        /// What it is to be.
+        definition: Box<Definition>,
+        /// Only say whether that can be done.
+        check: bool,
+    },
 }
 
 /// From the shim.
@@ -70,6 +88,13 @@ pub enum Reply {
     Done,
     /// A request was refused.
     Error(String),
+    /// A pod is what it was to become; or can become it, if only that was asked.
+    Changed {
+        /// It was another one before.
+        changed: bool,
+    },
+    /// A pod cannot become that, and nothing was changed: each reason with its field.
+    Refused(Vec<String>),
     /// A program that was asked for has ended.
     Exited {
         /// Its exit code; 126 or 127 if it could not be executed or was not there.

@@ -294,7 +294,7 @@ pub const TABLE: &[Type] = &[
             acted("name"),
             acted("ports"),
             acted("readinessProbe"),
-            ignored("resizePolicy"),
+            acted("resizePolicy"),
             acted("resources"),
             acted("restartPolicy"),
             acted("restartPolicyRules"),
@@ -437,6 +437,10 @@ pub const TABLE: &[Type] = &[
     },
     Type { name: "io.k8s.api.core.v1.SleepAction", fields: &[acted("seconds")] },
     Type { name: "io.k8s.api.core.v1.TCPSocketAction", fields: &[acted("host"), acted("port")] },
+    Type {
+        name: "io.k8s.api.core.v1.ContainerResizePolicy",
+        fields: &[acted("resourceName"), acted("restartPolicy")],
+    },
     Type {
         name: "io.k8s.api.core.v1.ContainerRestartRule",
         fields: &[acted("action"), acted("exitCodes")],

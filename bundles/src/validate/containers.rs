@@ -113,6 +113,28 @@ fn restart_rules(container: &Container, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// `validateResizePolicy`.
+fn resize_policy(container: &Container, spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    const POLICIES_MAX: usize = 2;
+    let mut taken = BTreeSet::new();
+    let policies = container.resize_policy.iter().flatten().enumerate();
+    for (i, policy) in policies.take(POLICIES_MAX + 1) {
+        let path = path.field("resizePolicy").index(i);
+        errors.one_of(path.field("resourceName"), &policy.resource_name, &["cpu", "memory"]);
+        if !taken.insert(policy.resource_name.as_str()) {
+            errors.duplicate(path.field("resourceName"), &policy.resource_name);
+        }
+        let supported = ["NotRequired", "RestartContainer"];
+        errors.one_of(path.field("restartPolicy"), &policy.restart_policy, &supported);
+        let restarts = policy.restart_policy == "RestartContainer";
+        let is_sidecar = container.restart_policy.as_deref() == Some("Always");
+        if restarts && !is_sidecar && spec.restart_policy.as_deref() == Some("Never") {
+            let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.invalid(path.field("restartPolicy"), &policy.restart_policy, detail);
+        }
+    }
+}
+
 fn container_rules(container: &Container, spec: &PodSpec, path: &Path, errors: &mut Errors) {
     if container.name.is_empty() {
         errors.required(path.field("name"));
@@ -134,6 +156,7 @@ fn container_rules(container: &Container, spec: &PodSpec, path: &Path, errors: &
         let supported = ["Always", "IfNotPresent", "Never"];
         errors.one_of(path.field("imagePullPolicy"), policy, &supported);
     }
+    resize_policy(container, spec, path, errors);
     if let Some(policy) = &container.termination_message_policy {
         let supported = ["FallbackToLogsOnError", "File"];
         errors.one_of(path.field("terminationMessagePolicy"), policy, &supported);

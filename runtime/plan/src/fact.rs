@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Container;
 use crate::time::Mono;
 
 /// What a probe is for.
@@ -43,6 +44,22 @@ pub enum Stop {
     PostStart,
     /// A user asked (`podshim restart POD -c NAME`); it is started again whatever the policy.
     Restart,
+    /// Its definition was changed (`podshim apply`); it is started again whatever the policy.
+    Changed,
+    /// A user asked (`podshim stop POD -c NAME`), and it stays down.
+    Asked,
+}
+
+/// A container's new definition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Whose.
+    pub c: usize,
+    /// What it is from now on.
+    pub container: Container,
+    /// What runs of it is to be stopped and started as this. Without that only its limits are other
+    /// ones, and whoever tells this fact has set them already.
+    pub restart: bool,
 }
 
 /// Why the pod as a whole ends.
@@ -170,6 +187,18 @@ pub enum Fact {
     KillAsked,
     /// A user asked for the restart of one container.
     RestartAsked { c: usize },
+    /// A user changed the manifest. All of it holds at once: from the next fact on the pod is what
+    /// [`crate::change`] makes of it, and what is told of an image is told of the new one.
+    Changed {
+        containers: Vec<Change>,
+        /// The pod's deadline, if it has another one now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        active_deadline_s: Option<u32>,
+    },
+    /// A user wants a sidecar to stop and to stay down.
+    StopAsked { c: usize },
+    /// A user wants it to run again.
+    StartAsked { c: usize },
     /// Intent of [`Action::End`]: the pod's one grace clock starts here.
     Ending { why: End, grace_s: u32 },
     /// Intent of [`Action::RestartAll`]: the exit of container `c` matched a rule

@@ -4,12 +4,12 @@
 //! never created) changes nothing, because facts come from a journal and from a world that no
 //! assertion stops. Decides nothing; the shim folds each fact right after writing it down.
 
-use crate::fact::{Exit, Fact, Hook, Stop};
+use crate::fact::{Change, Exit, Fact, Hook, Stop};
 use crate::model::{Container, Kind, Pod, Probe};
 use crate::rules::probe::TRIES;
-use crate::rules::{backoff, restart};
+use crate::rules::{asked, backoff, restart};
 use crate::state::{
-    Attempts, Clock, Deletion, Early, Ending, Failures, HookRun, Incarnation, Life, Record,
+    Attempts, Clock, Deletion, Early, Ending, Failures, HookRun, Image, Incarnation, Life, Record,
     Restarting, Run, SandboxPhase, State, Stopping,
 };
 use crate::status;
@@ -30,6 +30,12 @@ pub fn fold(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
             delete(pod, state, at, Some(0));
         }
         Fact::RestartAsked { c } => restart_asked(pod, state, *c),
+        Fact::StopAsked { c } | Fact::StartAsked { c } => {
+            if asked::refusal(pod, state, fact).is_none() {
+                stand(&mut state.records[*c], at, matches!(fact, Fact::StartAsked { .. }));
+            }
+        }
+        Fact::Changed { containers, .. } => containers.iter().for_each(|x| changed(pod, state, x)),
         Fact::RestartingAll { c } => restarting_all(state, at, *c),
         Fact::Ending { why, grace_s } => {
             let clock = Clock { since: at.mono, grace_s: *grace_s };
@@ -48,7 +54,7 @@ pub fn fold(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
         && state.ending.is_none()
         && pod.containers.iter().zip(&state.records).all(|(c, r)| match c.kind {
             Kind::Init => r.completed,
-            Kind::Sidecar => r.seen_started,
+            Kind::Sidecar => r.seen_started || r.down.is_some(),
             Kind::Main => true,
         });
     state.latest = state.latest.max(at.mono);
@@ -99,6 +105,30 @@ fn restart_asked(pod: &Pod, state: &mut State, c: usize) {
     } else {
         record.forced = true;
     }
+}
+
+/// A sidecar is to stay down, or to come up again: then without the back-off of its last run.
+fn stand(record: &mut Record, at: At, up: bool) {
+    record.down = (!up).then_some(at.mono);
+    record.forced = up && record.running().is_none() && record.last.is_some();
+}
+
+/// What exists of a container keeps the definition that it was made from. Nothing that went wrong with
+/// that counts for the new one, and its image is looked for anew. What has completed does not run again.
+fn changed(pod: &Pod, state: &mut State, change: &Change) {
+    let c = change.c;
+    if !change.restart || c >= state.records.len() || c >= pod.containers.len() {
+        return;
+    }
+    let is_done = restart::is_done(pod, state, c);
+    let record = &mut state.records[c];
+    for incarnation in record.incarnations.iter_mut().filter(|i| i.phase != Life::Exited) {
+        incarnation.old.get_or_insert_with(|| Box::new(pod.containers[c].clone()));
+    }
+    record.forced |= record.running().is_none() && record.last.is_some() && !is_done;
+    record.backoff = None;
+    record.create = Failures::default();
+    record.image = Image::default();
 }
 
 fn restarting_all(state: &mut State, at: At, c: usize) {
@@ -218,6 +248,7 @@ fn creating(record: &mut Record, at: At, inc: u32) {
         inode: None,
         container_id: None,
         image_id: record.image.id.clone().unwrap_or_default(),
+        old: None,
         since: at,
         started: None,
         notified: false,
@@ -250,7 +281,9 @@ fn of_incarnation(
             enter(incarnation, Life::Created, at);
         }
         (Fact::CreateFailed { reason, message, .. }, Life::Creating) => {
-            record.create.add(at, reason, message);
+            if incarnation.old.is_none() {
+                record.create.add(at, reason, message);
+            }
             record.incarnations.remove(i);
         }
         (Fact::Starting { .. }, Life::Created) => {
@@ -281,8 +314,8 @@ fn of_incarnation(
             probing(incarnation.attempts_mut(*kind), at, *early);
         }
         (Fact::Probed { kind, success, output, .. }, Life::Running) => {
-            if let Some(probe) = container.probe(*kind) {
-                probed(probe, incarnation.attempts_mut(*kind), at, *success, output);
+            if let Some(probe) = incarnation.definition(container).probe(*kind).cloned() {
+                probed(&probe, incarnation.attempts_mut(*kind), at, *success, output);
                 note_started(container, record, i, at);
             }
         }
@@ -327,6 +360,7 @@ fn starting(pod: &Pod, record: &mut Record, at: At) {
 /// It is `started` when nothing is left of what it was to show.
 fn note_started(container: &Container, record: &mut Record, i: usize, at: At) {
     let incarnation = &mut record.incarnations[i];
+    let container = incarnation.definition(container);
     let shown = (!container.post_start || incarnation.post_start.has_succeeded())
         && (container.startup.is_none() || incarnation.startup.result == Some(true))
         && (!container.notify || incarnation.notified);
@@ -410,7 +444,7 @@ fn exited(
     enter(incarnation, Life::Exited, at);
     match phase {
         Life::Starting | Life::Running => {}
-        Life::Created if incarnation.killed.is_none() => {
+        Life::Created if incarnation.killed.is_none() && incarnation.old.is_none() => {
             let message = format!("its process ended with {} before it was started", exit.code);
             return record.create.add(at, "CreateContainerError", &message);
         }
@@ -420,10 +454,14 @@ fn exited(
     let run = Run {
         inc: incarnation.inc,
         container_id: incarnation.container_id.clone(),
+        image_id: incarnation.image_id.clone(),
         started: exit.start_error.is_none().then_some(since),
         finished: at,
         exit: exit.clone(),
-        failed_by_us: !matches!(stop, None | Some(Stop::Restart)),
+        failed_by_us: matches!(
+            stop,
+            Some(Stop::StartupProbe | Stop::LivenessProbe | Stop::PostStart)
+        ),
         started_over: circumstances.starts_over && incarnation.killed.is_some(),
         hook_failure: incarnation
             .post_start
@@ -432,7 +470,9 @@ fn exited(
             .filter(|_| stop == Some(Stop::PostStart)),
     };
     record.ever_ran = true;
-    let stopped_by_user = stop == Some(Stop::Restart);
+    // One whose definition was changed as it ended has ended as what nobody wants any more.
+    let stopped_by_user = incarnation.old.is_some()
+        || matches!(stop, Some(Stop::Restart | Stop::Changed | Stop::Asked));
     record.completed |=
         container.kind == Kind::Init && !stopped_by_user && restart::init_succeeded(exit);
     record.forced = !record.completed && (record.restart_asked || stopped_by_user);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! fold(pod, state, fact)   what happened
+//! change(pod, fact)        what the pod is after that
 //! plan(pod, state, now)    what to do now, what is waited for, and when to look again
 //! status(pod, state, now)  what a user is told: phase, conditions, container statuses
 //! narrate(pod, state, fact) the Kubernetes events that a fact is worth
@@ -25,14 +26,16 @@ pub mod workload;
 
 pub use exit_code::exit_code;
 pub use fact::{
-    Action, End, Exit, Fact, Hook, Plan, ProbeKind, StartError, Stop, Subject, Waiting,
+    Action, Change, End, Exit, Fact, Hook, Plan, ProbeKind, StartError, Stop, Subject, Waiting,
 };
 pub use fold::fold;
 pub use model::{
     Container, Kind, Pod, Probe, PullWhen, RESTART_DELAY_MAX_S, RestartPolicy, Rule, RuleAction,
+    change,
 };
 pub use narrate::{Event, narrate};
 pub use plan::plan;
+pub use rules::asked::refusal;
 pub use state::{Incarnation, Life, State};
 pub use status::{
     Condition, ContainerState, ContainerStatus, Deletion, PodPhase, PodStatus, deletion, status,

@@ -1,11 +1,12 @@
-//! The pod as the heart knows it: compiled once from the manifest, never changed.
+//! The pod as the heart knows it: compiled once from the manifest, and changed by facts only
+//! ([`change`]), so that whoever has the first pod and its facts has every later one.
 //!
 //! Only what a decision depends on stands here. Images' contents, mounts, environments and users
 //! are the bundles' business.
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::ProbeKind;
+use crate::fact::{Change, Fact, ProbeKind};
 
 /// `spec.restartPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +194,18 @@ impl Container {
             ProbeKind::Liveness => self.liveness.as_ref(),
         }
     }
+}
+
+/// Makes a pod what it is after `fact`. To be called once the fact is folded: folding it takes the old
+/// definitions.
+pub fn change(pod: &mut Pod, fact: &Fact) {
+    let Fact::Changed { containers, active_deadline_s } = fact else { return };
+    for Change { c, container, .. } in containers {
+        if let Some(old) = pod.containers.get_mut(*c) {
+            old.clone_from(container);
+        }
+    }
+    pod.active_deadline_s = active_deadline_s.or(pod.active_deadline_s);
 }
 
 impl Pod {

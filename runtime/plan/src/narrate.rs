@@ -73,6 +73,11 @@ pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
         Fact::HookEnded { c, inc, hook, failure, notice } if runs(state, *c, *inc) => {
             hook_ended(*c, *hook, failure.is_some(), notice.as_deref())
         }
+        Fact::Changed { containers, .. } => {
+            let resized = containers.iter().filter(|change| !change.restart);
+            let text = |c| format!("Container {} has other resources now", name(pod, c));
+            resized.map(|x| event(false, "Resized", text(x.c), Some(x.c))).collect()
+        }
         Fact::RestartingAll { c } if state.ending.is_none() => {
             let name = name(pod, *c);
             let text = format!(
@@ -184,6 +189,11 @@ fn stop_text(pod: &Pod, c: usize, why: Stop) -> String {
     let name = name(pod, c);
     match why {
         Stop::Restart => format!("Container {name} is stopped to be restarted, as a user asked"),
+        Stop::Asked => format!("Container {name} is stopped, as a user asked"),
+        Stop::Changed => match pod.containers.get(c).map(|k| k.kind) {
+            Some(Kind::Main) => format!("Container {name} definition changed, will be restarted"),
+            _ => format!("Init container {name} definition changed"),
+        },
         Stop::StartupProbe => probe_text(pod, c, "startup"),
         Stop::LivenessProbe => probe_text(pod, c, "liveness"),
         Stop::PostStart => "FailedPostStartHook".into(),

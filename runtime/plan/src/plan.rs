@@ -6,7 +6,7 @@
 
 use crate::fact::{Action, Plan, Subject};
 use crate::model::{Container, Pod};
-use crate::rules::{create, hook, image, init, main, notify, probe, restart, sandbox, stop};
+use crate::rules::{asked, create, hook, image, init, main, notify, probe, restart, sandbox, stop};
 use crate::state::{Record, State};
 use crate::time::Mono;
 
@@ -29,6 +29,7 @@ pub fn plan(pod: &Pod, state: &State, now: Mono) -> Plan {
     } else {
         sandbox::make(&mut draft);
         init::start_in_order(&mut draft);
+        asked::stay_down(&mut draft);
         image::resolve(&mut draft);
         create::ahead(&mut draft);
         hook::after_start(&mut draft);

@@ -5,7 +5,7 @@
 //! everybody else reads [`crate::status`].
 
 use crate::fact::{End, Exit, ProbeKind, Stop};
-use crate::model::Pod;
+use crate::model::{Container, Pod};
 use crate::status::Conditions;
 use crate::time::{At, Mono, Wall};
 
@@ -138,6 +138,8 @@ pub struct Incarnation {
     /// The OCI container id, once created.
     pub container_id: Option<String>,
     pub(crate) image_id: String,
+    /// What it was made from, if the pod has another definition of the container now.
+    pub(crate) old: Option<Box<Container>>,
     /// Of the last change of `phase`.
     pub(crate) since: At,
     /// Since when it is `started` in Kubernetes' sense: its hook has run, its startup probe has
@@ -184,7 +186,13 @@ impl Incarnation {
 
     /// Whether it can still be started.
     pub(crate) fn is_spare(&self) -> bool {
-        matches!(self.phase, Life::Creating | Life::Created) && self.killed.is_none()
+        let waits = matches!(self.phase, Life::Creating | Life::Created);
+        waits && self.killed.is_none() && self.old.is_none()
+    }
+
+    /// What it was made from; `container` is what the pod has now.
+    pub(crate) fn definition<'a>(&'a self, container: &'a Container) -> &'a Container {
+        self.old.as_deref().unwrap_or(container)
     }
 }
 
@@ -274,6 +282,7 @@ pub(crate) struct Ending {
 pub(crate) struct Run {
     pub inc: u32,
     pub container_id: Option<String>,
+    pub image_id: String,
     /// `None` if it never executed.
     pub started: Option<At>,
     pub finished: At,
@@ -301,6 +310,8 @@ pub(crate) struct Record {
     pub restart_asked: bool,
     /// The next start needs no policy and no back-off, because a user asked.
     pub forced: bool,
+    /// A sidecar: a user stopped it, then; it is not to run until somebody starts it again.
+    pub down: Option<Mono>,
     /// It is to run again although its policy says no, because the pod starts over; its back-off
     /// holds.
     pub again: bool,

@@ -204,13 +204,15 @@ fn container_status(pod: &Pod, state: &State, c: usize, now: Mono) -> ContainerS
         (None, last) => last.as_ref().and_then(|run| run.container_id.as_deref()),
     };
     let image_id = running.map(|i| &i.image_id).or(record.image.id.as_ref());
+    let image_id = image_id.or(record.last.as_ref().map(|run| &run.image_id));
+    let shown = running.map_or(container, |i| i.definition(container));
     ContainerStatus {
         name: container.name.clone(),
         state: now_state,
         last_state,
         ready: is_ready(container, record),
         restart_count: state.restart_count(c),
-        image: container.image.clone(),
+        image: shown.image.clone(),
         image_id: image_id.cloned().unwrap_or_default(),
         container_id: container_id.map(shown_id),
         started: is_started(container, record),
@@ -223,8 +225,9 @@ pub(crate) fn is_ready(container: &Container, record: &Record) -> bool {
     match container.kind {
         Kind::Init => record.completed,
         Kind::Sidecar | Kind::Main => {
-            let unprobed = container.readiness.is_none();
-            let ready = |i: &Incarnation| unprobed || i.readiness.result == Some(true);
+            let ready = |i: &Incarnation| {
+                i.definition(container).readiness.is_none() || i.readiness.result == Some(true)
+            };
             record.incarnations.iter().find(|i| i.is_started()).is_some_and(ready)
         }
     }
@@ -250,6 +253,9 @@ fn states(
         let started_at = running.since.wall.rfc3339();
         return (ContainerState::Running { started_at }, last);
     }
+    if record.down.is_some() && state.ending.is_none() {
+        return (stopped(), last);
+    }
     let Some(last) = last else {
         return (never_ran(pod, state, c), None);
     };
@@ -257,6 +263,12 @@ fn states(
         Some(waiting) => (waiting, Some(last)),
         None => (last, record.previous.as_ref().map(terminated)),
     }
+}
+
+/// A sidecar that is not to run.
+fn stopped() -> ContainerState {
+    let message = "stopped by a user; `podshim start` starts it again".to_owned();
+    ContainerState::Waiting { reason: "Stopped".to_owned(), message: Some(message) }
 }
 
 fn never_ran(pod: &Pod, state: &State, c: usize) -> ContainerState {

@@ -2,17 +2,17 @@
 //!
 //! Every shape of up to two init containers, two sidecars and two mains, under every policy, with
 //! and without startup probes and a standby, meets random choices: which operation ends next and
-//! how, which process exits, when time passes, when a user deletes, kills or restarts. After every
-//! fact the promises are checked against the world's own book-keeping, which shares nothing with
-//! the heart. A failure is shrunk to the shortest list of choices.
+//! how, which process exits, when time passes, when a user deletes, kills, restarts, changes, stops
+//! or starts. After every fact the promises are checked against the world's own book-keeping, which
+//! shares nothing with the heart; at the end the first pod and its facts give the same state again. A failure is shrunk to the shortest list of choices.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken promise is to stop the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use plan::{
-    Action, At, Container, End, Exit, Fact, Kind, Mono, Pod, PodPhase, Probe, ProbeKind, PullWhen,
-    RestartPolicy, State, Stop, Wall, fold, narrate, plan, status,
+    Action, At, Change, Container, End, Exit, Fact, Kind, Mono, Pod, PodPhase, Probe, ProbeKind,
+    PullWhen, RestartPolicy, State, Stop, Wall, change, fold, narrate, plan, refusal, status,
 };
 use proptest::prelude::*;
 
@@ -96,6 +96,12 @@ struct Book {
     /// Delay and time of the last decision, by Kubernetes' description.
     entry: Option<(u64, Mono)>,
     asked: bool,
+    /// The newest definition, and that of each incarnation.
+    definition: u32,
+    made_as: BTreeMap<u32, u32>,
+    /// What runs is of an older one.
+    changed: bool,
+    down: bool,
     signalled: Option<Mono>,
     stop: Option<(Mono, u32, Stop)>,
     killed: bool,
@@ -105,6 +111,10 @@ struct Book {
 
 struct World {
     pod: Pod,
+    /// The pod and its facts, from the beginning.
+    origin: Pod,
+    facts: Vec<(At, Fact)>,
+    initialized: bool,
     state: State,
     now: Mono,
     books: Vec<Book>,
@@ -124,6 +134,9 @@ impl World {
         let n = pod.containers.len();
         World {
             state: State::new(&pod),
+            origin: pod.clone(),
+            facts: Vec::new(),
+            initialized: false,
             now: Mono(Mono::SECOND),
             books: vec![Book::default(); n],
             pending: Vec::new(),
@@ -150,7 +163,7 @@ impl World {
         for _ in 0..400 {
             if self.state.is_over() {
                 assert!(self.pending.iter().all(|p| matches!(p, Pending::Image(_))));
-                return;
+                return self.check_replay();
             }
             if self.pending.is_empty() {
                 self.pass_time()
@@ -179,7 +192,14 @@ impl World {
                 let c = usize::from(which) % self.books.len();
                 self.restart_asked(c);
             }
-            14 => {}
+            14 => {
+                let c = usize::from(which) % self.books.len();
+                match how % 3 {
+                    0 => self.change(c),
+                    1 => self.stand(c, false),
+                    _ => self.stand(c, true),
+                }
+            }
             _ if how < 24 => self.fold(&Fact::DeleteAsked { grace_s: Some(u32::from(which % 9)) }),
             _ if how > 250 => {
                 self.kill_asked = true;
@@ -195,11 +215,55 @@ impl World {
 
     fn restart_asked(&mut self, c: usize) {
         let book = &mut self.books[c];
-        let may = self.ending.is_none() && self.pod.containers[c].kind != Kind::Init;
+        let is_init = self.pod.containers[c].kind == Kind::Init;
+        let may = self.ending.is_none() && !is_init && !book.down;
         if may && (book.running.is_some() || book.finished.is_some()) {
             book.asked = true;
         }
         self.fold(&Fact::RestartAsked { c });
+    }
+
+    fn change(&mut self, c: usize) {
+        let book = &mut self.books[c];
+        book.definition += 1;
+        let image = format!("i{}", book.definition);
+        let container = Container { image, ..self.pod.containers[c].clone() };
+        let containers = vec![Change { c, container, restart: true }];
+        let fact = Fact::Changed { containers, active_deadline_s: None };
+        if refusal(&self.pod, &self.state, &fact).is_some() {
+            assert!(self.ending.is_some());
+            book.definition -= 1;
+            return;
+        }
+        book.changed = book.running.is_some();
+        book.entry = None;
+        book.asked |= book.finished.is_some() && book.running.is_none();
+        // Nobody waits for the old image any more.
+        self.pending.retain(|p| *p != Pending::Image(c));
+        self.fold(&fact);
+    }
+
+    fn stand(&mut self, c: usize, up: bool) {
+        let book = &mut self.books[c];
+        let is_sidecar = self.pod.containers[c].kind == Kind::Sidecar;
+        let may = self.ending.is_none() && is_sidecar && book.down == up;
+        let fact = if up { Fact::StartAsked { c } } else { Fact::StopAsked { c } };
+        assert_eq!(refusal(&self.pod, &self.state, &fact).is_none(), may);
+        if may {
+            book.down = !up;
+            book.asked |= up && book.finished.is_some() && book.running.is_none();
+        }
+        self.fold(&fact);
+    }
+
+    /// Whoever has the first pod and the journal knows as much.
+    fn check_replay(&self) {
+        let (mut pod, mut state) = (self.origin.clone(), State::new(&self.origin));
+        for (at, fact) in &self.facts {
+            fold(&pod, &mut state, *at, fact);
+            change(&mut pod, fact);
+        }
+        assert_eq!((&pod, &state), (&self.pod, &self.state));
     }
 
     /// Time passes until the heart wants to look again.
@@ -311,8 +375,10 @@ impl World {
             book.running = None;
             book.finished = Some(now);
             book.codes.push(code);
-            book.completed |= is_init && code == 0;
-            book.asked |= book.stop.is_some_and(|(_, _, why)| why == Stop::Restart);
+            book.completed |= is_init && code == 0 && !book.changed;
+            book.asked |= book.changed
+                || book.stop.is_some_and(|(_, _, why)| matches!(why, Stop::Restart | Stop::Asked));
+            book.changed = false;
             (book.started, book.probing, book.failures) = (false, false, 0);
             (book.signalled, book.stop, book.killed) = (None, None, false);
         }
@@ -363,6 +429,14 @@ impl World {
         let _ = narrate(&self.pod, &self.state, fact);
         let at = At { mono: self.now, wall: Wall(self.now.0) };
         fold(&self.pod, &mut self.state, at, fact);
+        change(&mut self.pod, fact);
+        self.facts.push((at, fact.clone()));
+        self.initialized |= self.ending.is_none()
+            && self.pod.containers.iter().zip(&self.books).all(|(k, book)| match k.kind {
+                Kind::Init => book.completed,
+                Kind::Sidecar => book.seen_started || book.down,
+                Kind::Main => true,
+            });
         let told = status(&self.pod, &self.state, at);
         self.check_phase(told.phase);
         let all: BTreeMap<&str, &plan::ContainerStatus> = told
@@ -423,7 +497,10 @@ impl World {
                     assert!(self.books[c].running.is_none(), "no spare");
                     self.check_order(c);
                 }
-                self.books[c].live.insert(inc);
+                assert!(!self.books[c].down, "created although it is down");
+                let book = &mut self.books[c];
+                book.live.insert(inc);
+                book.made_as.insert(inc, book.definition);
                 self.pending.push(Pending::Create(c, inc));
                 self.fold(&Fact::Creating { c, inc });
             }
@@ -441,6 +518,8 @@ impl World {
                 match why {
                     Stop::StartupProbe => assert_eq!(book.failures, 2, "failures in a row"),
                     Stop::Restart => assert!(book.asked),
+                    Stop::Changed => assert!(book.changed),
+                    Stop::Asked => assert!(book.down),
                     Stop::LivenessProbe | Stop::PostStart => panic!("it has none"),
                 }
                 book.stop = Some((self.now, grace_s, why));
@@ -467,10 +546,16 @@ impl World {
     }
 
     fn check_order(&self, c: usize) {
+        if self.initialized {
+            return;
+        }
         for (earlier, k) in self.pod.containers.iter().enumerate().take(c) {
             match k.kind {
                 Kind::Init => assert!(self.books[earlier].completed, "init order"),
-                Kind::Sidecar => assert!(self.books[earlier].seen_started, "sidecar order"),
+                Kind::Sidecar => {
+                    let book = &self.books[earlier];
+                    assert!(book.seen_started || book.down, "sidecar order");
+                }
                 Kind::Main => {}
             }
         }
@@ -482,6 +567,8 @@ impl World {
         let now = self.now;
         let book = &mut self.books[c];
         assert!(book.running.is_none() && book.live.contains(&inc), "one instance");
+        assert!(!book.down, "started although it is down");
+        assert_eq!(book.made_as[&inc], book.definition, "started from an old definition");
         assert!(!book.completed, "a completed init container runs again");
         assert_eq!(restart_count, book.starts, "restartCount rises by one");
         if let Some(finished) = book.finished

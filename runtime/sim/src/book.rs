@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 
-use plan::{End, Fact, Hook, Kind, Mono, Pod, ProbeKind, Stop};
+use plan::{Container, End, Fact, Hook, Kind, Mono, Pod, ProbeKind, Stop};
 
 use crate::schedule::Schedule;
 
@@ -66,6 +66,8 @@ pub(crate) struct HookBook {
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     pub inc: u32,
+    /// What it was made from, if its container has been changed since.
+    pub old: Option<Box<Container>>,
     pub stage: Stage,
     /// Of the last change of `stage`.
     pub since: Mono,
@@ -87,7 +89,13 @@ impl Body {
 
     /// It can still be started.
     pub(crate) fn is_spare(&self) -> bool {
-        matches!(self.stage, Stage::Making | Stage::Waits) && self.killed.is_none()
+        let waits = matches!(self.stage, Stage::Making | Stage::Waits);
+        waits && self.killed.is_none() && self.old.is_none()
+    }
+
+    /// What it was made from; `container` is what a new one would be made from.
+    pub(crate) fn made_from<'a>(&'a self, container: &'a Container) -> &'a Container {
+        self.old.as_deref().unwrap_or(container)
     }
 
     pub(crate) fn schedule(&self, kind: ProbeKind) -> &Schedule {
@@ -151,6 +159,8 @@ pub(crate) struct Own {
     pub last: Option<Last>,
     /// A user wants it restarted, and it runs.
     pub wished: bool,
+    /// A user has stopped it, and nobody has started it since.
+    pub down: bool,
     /// Its next start needs neither policy nor back-off.
     pub waived: bool,
     /// It was the cause of starting over, and has not been started since.
@@ -188,8 +198,9 @@ pub(crate) enum Sandbox {
 
 /// The whole book.
 #[derive(Clone, Debug)]
-pub(crate) struct Book<'a> {
-    pub pod: &'a Pod,
+pub(crate) struct Book {
+    /// What the pod is now.
+    pub pod: Pod,
     pub accepted: Option<Mono>,
     pub sandbox: Sandbox,
     pub sandbox_streak: Streak,
@@ -205,10 +216,10 @@ pub(crate) struct Book<'a> {
     pub checks: Cell<u64>,
 }
 
-impl<'a> Book<'a> {
-    pub(crate) fn new(pod: &'a Pod) -> Book<'a> {
+impl Book {
+    pub(crate) fn new(pod: &Pod) -> Book {
         Book {
-            pod,
+            pod: pod.clone(),
             accepted: None,
             sandbox: Sandbox::No,
             sandbox_streak: Streak::default(),
@@ -223,7 +234,7 @@ impl<'a> Book<'a> {
         }
     }
 
-    pub(crate) fn name(&self, c: usize) -> &'a str {
+    pub(crate) fn name(&self, c: usize) -> &str {
         self.pod.containers.get(c).map_or("?", |k| &k.name)
     }
 
@@ -251,7 +262,7 @@ impl<'a> Book<'a> {
         }
         let done = |(c, own): (usize, &Own)| match self.pod.containers[c].kind {
             Kind::Init => own.completed,
-            Kind::Sidecar => own.was_started,
+            Kind::Sidecar => own.was_started || own.down,
             Kind::Main => true,
         };
         if self.accepted.is_some() && self.ending.is_none() && self.own.iter().enumerate().all(done)

@@ -86,9 +86,13 @@ impl Temper {
         Choice::new(late, how)
     }
 
-    pub(crate) fn life(&self, rng: &mut Rng, pod: &Pod, container: &Container) -> Choice {
+    pub(crate) fn life(
+        &self,
+        rng: &mut Rng,
+        container: &Container,
+        policy: RestartPolicy,
+    ) -> Choice {
         let is_init = container.kind == Kind::Init;
-        let policy = container.policy.unwrap_or(pod.restart_policy);
         let runs_on = match container.kind {
             Kind::Init => 3,
             Kind::Main if policy != RestartPolicy::Always => 8,
@@ -195,13 +199,21 @@ impl Temper {
         let early = rng.percent(40);
         let after_ms = if early { rng.below(5000) } else { rng.below(until_ms) };
         let after_ms = if rng.percent(30) { after_ms / 1000 * 1000 } else { after_ms };
-        let how = match rng.below(10) {
+        let containers = pod.containers.len() as u64;
+        let container = |rng: &mut Rng| usize::try_from(rng.below(containers)).unwrap_or(0);
+        let how = match rng.below(18) {
             0..=2 => How::Delete { grace_s: None },
             3..=5 => How::Delete { grace_s: Some(rng.pick(&[0, 0, 1, 2, 3, 10, 40])) },
             6 => How::KillAll,
-            _ => How::Restart {
-                c: usize::try_from(rng.below(pod.containers.len() as u64)).unwrap_or(0),
-            },
+            7..=9 => How::Restart { c: container(rng) },
+            10..=12 => {
+                let seed = u32::try_from(rng.below(1 << 20)).unwrap_or(0);
+                How::Change { c: container(rng), seed }
+            }
+            13 => How::Resize { c: container(rng) },
+            14 => How::Deadline { seconds: rng.pick(&[1, 20, 300]) },
+            15 => How::StartAgain { c: container(rng) },
+            _ => How::Stop { c: container(rng) },
         };
         Choice::new(after_ms, how)
     }

@@ -157,6 +157,33 @@ pub enum How {
         /// Which.
         c: usize,
     },
+    /// A container gets another definition, drawn from a seed of its own.
+    Change {
+        /// Which.
+        c: usize,
+        /// The seed.
+        seed: u32,
+    },
+    /// A container gets other limits while it runs.
+    Resize {
+        /// Which.
+        c: usize,
+    },
+    /// The pod gets another deadline.
+    Deadline {
+        /// In seconds from its acceptance.
+        seconds: u32,
+    },
+    /// A sidecar is to stop and stay down.
+    Stop {
+        /// Which.
+        c: usize,
+    },
+    /// A sidecar that was stopped is to run again.
+    StartAgain {
+        /// Which.
+        c: usize,
+    },
     /// After the intent was written and before the action.
     BeforeTheAction,
     /// After the action and before its outcome was written.

@@ -1,8 +1,9 @@
 //! One life: a pod, what happens to it until it ends or is deleted, and its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
-use plan::{Mono, Pod, PodPhase, State, exit_code, fold, status};
+use plan::{Fact, Mono, Pod, PodPhase, State, change, exit_code, fold, status};
 use serde::{Deserialize, Serialize};
 
 use crate::book::{Broken, Checked, must};
@@ -44,12 +45,14 @@ impl Outcome {
     /// The pod's phase at the end.
     #[must_use]
     pub fn phase(&self, pod: &Pod) -> PodPhase {
-        let mut state = State::new(pod);
+        let mut pod = pod.clone();
+        let mut state = State::new(&pod);
         for record in &self.journal {
-            fold(pod, &mut state, record.at, &record.fact);
+            fold(&pod, &mut state, record.at, &record.fact);
+            change(&mut pod, &record.fact);
         }
         let at = self.journal.last().map(|record| record.at).unwrap_or_default();
-        status(pod, &state, at).phase
+        status(&pod, &state, at).phase
     }
 }
 
@@ -90,14 +93,18 @@ impl Case {
         world.end(broken)
     }
 
-    /// The heart's memory after each fact of a life: what a plan is made from.
+    /// The pod and the heart's memory after each fact of a life: what a plan is made from.
     #[must_use]
-    pub fn moments(&self) -> Vec<(State, Mono)> {
-        let mut state = State::new(&self.pod);
+    pub fn moments(&self) -> Vec<(Rc<Pod>, State, Mono)> {
+        let mut pod = Rc::new(self.pod.clone());
+        let mut state = State::new(&pod);
         let journal = self.live(false).journal.into_iter();
         let after = journal.map(|record| {
-            fold(&self.pod, &mut state, record.at, &record.fact);
-            (state.clone(), record.at.mono)
+            fold(&pod, &mut state, record.at, &record.fact);
+            if matches!(record.fact, Fact::Changed { .. }) {
+                change(Rc::make_mut(&mut pod), &record.fact);
+            }
+            (Rc::clone(&pod), state.clone(), record.at.mono)
         });
         after.collect()
     }
@@ -192,7 +199,7 @@ impl World<'_> {
         );
         let left = self.alive();
         must!(self.book, left.is_none(), "something is left: {left:?}");
-        let code = exit_code(self.pod, self.state());
+        let code = exit_code(&self.pod, self.state());
         let failed = phase == PodPhase::Failed
             && self.book.ending.is_some_and(|(why, _)| why != plan::End::Deleted);
         must!(self.book, !failed || code != 0, "a pod that has failed exits with 0");

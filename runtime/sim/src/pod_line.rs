@@ -42,7 +42,17 @@ fn numbers<'a>(words: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a str,
         .collect()
 }
 
-fn container(text: &str) -> Result<Container, String> {
+/// The word for a kind.
+pub(crate) fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Init => "init",
+        Kind::Sidecar => "sidecar",
+        Kind::Main => "main",
+    }
+}
+
+/// `sidecar log image=log:2 startup(period=1) pre-stop`
+pub(crate) fn container(text: &str) -> Result<Container, String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [kind, name, ..] = words[..] else { return Err(format!("{text:?} is no container")) };
     let kind = match kind {
@@ -55,7 +65,12 @@ fn container(text: &str) -> Result<Container, String> {
         let (_, rest) = text.split_once(&format!(" {name}("))?;
         Some(rest.split_once(')')?.0)
     };
-    let own = text.split_once(" policy=").and_then(|(_, rest)| rest.split_whitespace().next());
+    let value = |key: &str| {
+        let (_, rest) = text.split_once(key)?;
+        rest.split_whitespace().next()
+    };
+    let own = value(" policy=");
+    let image = value(" image=").map_or_else(|| format!("{name}:1"), str::to_owned);
     let rules = within("rules").into_iter().flat_map(|rules| rules.split(','));
     Ok(Container {
         pull: if words.contains(&"pull-always") { PullWhen::EachStart } else { PullWhen::Once },
@@ -69,7 +84,7 @@ fn container(text: &str) -> Result<Container, String> {
         notify: words.contains(&"notify"),
         standby: words.contains(&"standby"),
         at_start: words.contains(&"at-start"),
-        ..Container::new(name, kind, &format!("{name}:1"))
+        ..Container::new(name, kind, &image)
     })
 }
 

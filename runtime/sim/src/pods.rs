@@ -98,6 +98,17 @@ fn container(rng: &mut Rng, kind: Kind, n: usize, richness: u64) -> Container {
     }
 }
 
+/// What a user makes of container `n` of a pod: its name and kind stay.
+pub(crate) fn changed(old: &Container, n: usize, seed: u32) -> Container {
+    let mut rng = Rng::new(u64::from(seed));
+    let richness = rng.pick(&[0, 10, 25, 50]);
+    Container {
+        name: old.name.clone(),
+        image: format!("{}:{}", old.name, rng.within(2, 9)),
+        ..container(&mut rng, old.kind, n, richness)
+    }
+}
+
 fn probe(rng: &mut Rng, may_want_more: bool) -> Probe {
     Probe {
         initial_delay_s: rng.pick(&[0, 0, 0, 1, 5, 20]),

@@ -189,7 +189,12 @@ fn without(mut line: Line, c: usize) -> Option<Line> {
     if !of_pod {
         line.key.c = moved(line.key.c)?;
     }
-    if let How::Restart { c: of } = &mut line.choice.how {
+    if let How::Restart { c: of }
+    | How::Change { c: of, .. }
+    | How::Resize { c: of }
+    | How::Stop { c: of }
+    | How::StartAgain { c: of } = &mut line.choice.how
+    {
         *of = moved(*of)?;
     }
     Some(line)

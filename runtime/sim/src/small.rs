@@ -5,7 +5,7 @@
 //! delete, kill or restart; podshim may die. From each leaf on the world is fair and the pod must come to
 //! its end.
 
-use plan::Pod;
+use plan::{Kind, Pod};
 
 use crate::book::{Broken, Stage};
 use crate::choice::{Fate, How};
@@ -33,11 +33,12 @@ enum Way {
 }
 
 /// Tries every way of `depth` steps in the life of `pod`, from where it is after `calm` steps in which
-/// all went well. (From its first moment on, a search would end before anything runs.)
+/// all went well. (From its first moment on, a search would end before anything runs.) With `changes`
+/// users also change definitions, and stop and start sidecars.
 ///
 /// # Errors
 /// The first promise that is broken, with the way to it.
-pub fn search(pod: &Pod, calm: u32, depth: u32) -> Result<Searched, Broken> {
+pub fn search(pod: &Pod, calm: u32, depth: u32, changes: bool) -> Result<Searched, Broken> {
     let mut world = World::new(pod, 0, Fate::of_script(&[]));
     let mut searched = Searched::default();
     world.accept()?;
@@ -52,18 +53,20 @@ pub fn search(pod: &Pod, calm: u32, depth: u32) -> Result<Searched, Broken> {
             }
         }
     }
-    deeper(&world, depth, &mut Vec::new(), &mut searched)?;
+    deeper(&world, depth, changes, &mut Vec::new(), &mut searched)?;
     Ok(searched)
 }
 
 fn deeper(
     world: &World<'_>,
     depth: u32,
+    changes: bool,
     path: &mut Vec<Way>,
     searched: &mut Searched,
 ) -> Result<(), Broken> {
     searched.worlds += 1;
-    let ways = if depth == 0 || world.state().is_over() { Vec::new() } else { ways(world) };
+    let ways =
+        if depth == 0 || world.state().is_over() { Vec::new() } else { ways(world, changes) };
     if ways.is_empty() {
         searched.ends += 1;
         let mut last = world.clone();
@@ -75,7 +78,7 @@ fn deeper(
         let mut next = world.clone();
         path.push(way.clone());
         go(&mut next, way).map_err(|broken| told(&broken, path))?;
-        deeper(&next, depth - 1, path, searched)?;
+        deeper(&next, depth - 1, changes, path, searched)?;
         path.pop();
     }
     Ok(())
@@ -107,7 +110,7 @@ fn go(world: &mut World<'_>, way: Way) -> Result<(), Broken> {
 }
 
 /// What can happen next.
-fn ways(world: &World<'_>) -> Vec<Way> {
+fn ways(world: &World<'_>, changes: bool) -> Vec<Way> {
     let mut ways = Vec::new();
     for (index, due) in world.queue.iter().enumerate() {
         for event in outcomes(&due.event) {
@@ -121,6 +124,14 @@ fn ways(world: &World<'_>) -> Vec<Way> {
                 ways.push(Way::Own(Event::Ended { c, inc, how: How::Exits { code } }));
             }
             ways.push(Way::Own(Event::User(How::Restart { c })));
+        }
+        if changes && world.book.ending.is_none() && world.book.deleted.is_none() {
+            ways.push(Way::Own(Event::User(How::Change { c, seed: 1 })));
+            match (world.pod.containers[c].kind, own.down) {
+                (Kind::Sidecar, false) => ways.push(Way::Own(Event::User(How::Stop { c }))),
+                (Kind::Sidecar, true) => ways.push(Way::Own(Event::User(How::StartAgain { c }))),
+                _ => {}
+            }
         }
     }
     if world.wake_at.is_some() {

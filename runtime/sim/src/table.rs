@@ -1,7 +1,8 @@
 //! A life as a story that a person reads: when, who, what.
 
 use plan::{
-    At, Event, Exit, Fact, Hook, Mono, Pod, PodStatus, ProbeKind, State, fold, narrate, status,
+    At, Change, Event, Exit, Fact, Hook, Mono, Pod, PodStatus, ProbeKind, State, change, fold,
+    narrate, status,
 };
 
 use crate::world::Record;
@@ -21,18 +22,20 @@ pub struct Row {
 #[must_use]
 pub fn rows(pod: &Pod, journal: &[Record]) -> Vec<Row> {
     let begin = journal.first().map_or(Mono(0), |record| record.at.mono);
-    let mut state = State::new(pod);
+    let mut pod = pod.clone();
+    let mut state = State::new(&pod);
     let mut rows = Vec::new();
     let mut said: Vec<(usize, u32, ProbeKind, bool)> = Vec::new();
     for Record { at, fact } in journal {
         let since = Mono(at.mono.0.saturating_sub(begin.0));
         let mut say = |who: String, what: String| rows.push(Row { at: since, who, what });
-        let before = status(pod, &state, *at);
-        if let Some((c, what)) = words(pod, &state, fact).filter(|_| is_news(&mut said, fact)) {
-            say(c.map_or("pod".to_owned(), |c| name(pod, c)), what);
+        let before = status(&pod, &state, *at);
+        if let Some((c, what)) = words(&pod, &state, fact).filter(|_| is_news(&mut said, fact)) {
+            say(c.map_or("pod".to_owned(), |c| name(&pod, c)), what);
         }
-        fold(pod, &mut state, *at, fact);
-        changes(&before, &status(pod, &state, *at), &mut say);
+        fold(&pod, &mut state, *at, fact);
+        change(&mut pod, fact);
+        changes(&before, &status(&pod, &state, *at), &mut say);
     }
     rows
 }
@@ -40,11 +43,13 @@ pub fn rows(pod: &Pod, journal: &[Record]) -> Vec<Row> {
 /// The Kubernetes events of a journal.
 #[must_use]
 pub fn events(pod: &Pod, journal: &[Record]) -> Vec<(At, Event)> {
-    let mut state = State::new(pod);
+    let mut pod = pod.clone();
+    let mut state = State::new(&pod);
     let mut events = Vec::new();
     for Record { at, fact } in journal {
-        events.extend(narrate(pod, &state, fact).into_iter().map(|event| (*at, event)));
-        fold(pod, &mut state, *at, fact);
+        events.extend(narrate(&pod, &state, fact).into_iter().map(|event| (*at, event)));
+        fold(&pod, &mut state, *at, fact);
+        change(&mut pod, fact);
     }
     events
 }
@@ -102,8 +107,22 @@ fn words(pod: &Pod, state: &State, fact: &Fact) -> Option<(Option<usize>, String
             (None, format!("starts over, because {} asked for it", name(pod, *c)))
         }
         Fact::TornDown => (None, "is gone".to_owned()),
+        Fact::Changed { containers, active_deadline_s } => changed(containers, *active_deadline_s),
         _ => return of_container(state, fact).map(|(c, what)| (Some(c), what)),
     })
+}
+
+/// What a user changed; of several containers the number.
+fn changed(containers: &[Change], deadline_s: Option<u32>) -> (Option<usize>, String) {
+    match (containers, deadline_s) {
+        ([one], None) if one.restart => {
+            let image = &one.container.image;
+            (Some(one.c), format!("is another one from now on (image {image})"))
+        }
+        ([one], None) => (Some(one.c), "has other limits".to_owned()),
+        ([], Some(deadline_s)) => (None, format!("has a deadline of {deadline_s} s")),
+        _ => (None, format!("has {} containers changed at once", containers.len())),
+    }
 }
 
 fn of_container(state: &State, fact: &Fact) -> Option<(usize, String)> {
@@ -133,6 +152,8 @@ fn of_container(state: &State, fact: &Fact) -> Option<(usize, String)> {
         Fact::ProbeErrored { c, kind, message, .. } => {
             (*c, format!("could not be tried: {} probe ({message})", kind_name(*kind)))
         }
+        Fact::StopAsked { c } => (*c, "is to stop and stay down, as a user asked".to_owned()),
+        Fact::StartAsked { c } => (*c, "is to start again, as a user asked".to_owned()),
         Fact::RestartAsked { c } => (*c, "is to be restarted, as a user asked".to_owned()),
         Fact::Stopping { c, why, grace_s, .. } => {
             (*c, format!("is stopped ({why:?}), with a grace of {grace_s} s"))

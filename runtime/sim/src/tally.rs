@@ -22,7 +22,7 @@ pub struct Tally {
 }
 
 /// Kinds of fault, in the order of [`Tally::faults`].
-pub const FAULTS: [&str; 24] = [
+pub const FAULTS: [&str; 27] = [
     "sandbox failed",
     "image failed",
     "creation failed",
@@ -43,6 +43,9 @@ pub const FAULTS: [&str; 24] = [
     "deleted",
     "killed by a user",
     "restarted by a user",
+    "changed by a user",
+    "stopped by a user",
+    "refused to a user",
     "podshim died before an action",
     "podshim died after an action",
     "fact told twice",
@@ -72,6 +75,9 @@ pub(crate) enum Fault {
     Deleted,
     KilledByUser,
     Restarted,
+    Changed,
+    Stopped,
+    Refused,
     DiedBefore,
     DiedAfter,
     Twice,

@@ -5,7 +5,7 @@
 //! drives the world takes one out and lets it happen. After each, the heart is asked what follows
 //! until it asks for nothing more ([`World::settle`]).
 
-use plan::{At, Fact, Mono, Pod, State, Wall, fold, narrate, plan, status};
+use plan::{At, Fact, Mono, Pod, State, Wall, change, fold, narrate, plan, status};
 use serde::{Deserialize, Serialize};
 
 use crate::book::{Book, Broken, Checked, must};
@@ -87,11 +87,14 @@ struct Tries {
 /// The world of one pod.
 #[derive(Clone, Debug)]
 pub struct World<'a> {
-    pub(crate) pod: &'a Pod,
+    /// What the pod was when it was accepted.
+    born: &'a Pod,
+    /// What it is now.
+    pub(crate) pod: Pod,
     state: State,
     pub(crate) now: Mono,
     wall_jump_s: i64,
-    pub(crate) book: Book<'a>,
+    pub(crate) book: Book,
     told: Told,
     seed: u64,
     fate: Fate,
@@ -117,7 +120,8 @@ impl<'a> World<'a> {
     /// A world in which nothing has happened yet.
     pub(crate) fn new(pod: &'a Pod, seed: u64, fate: Fate) -> World<'a> {
         World {
-            pod,
+            born: pod,
+            pod: pod.clone(),
             state: State::new(pod),
             now: BOOTED,
             wall_jump_s: 0,
@@ -143,7 +147,7 @@ impl<'a> World<'a> {
 
     /// Draws what strikes from outside, and lets users do what they will.
     pub(crate) fn draw_strokes(&mut self) {
-        let (temper, pod) = (self.temper, self.pod);
+        let (temper, pod) = (self.temper, self.born);
         let [users, crashes, doubles, jumps, oversleeps] = temper.strokes();
         let fate = &mut self.fate;
         self.strokes = Strokes {
@@ -226,7 +230,7 @@ impl<'a> World<'a> {
     /// Time passes until the heart wants to look again; its timer may be late.
     pub(crate) fn wake(&mut self, wake: Mono) -> Checked {
         if self.thorough && wake > self.now {
-            let plan_at = |now: Mono| plan(self.pod, &self.state, now);
+            let plan_at = |now: Mono| plan(&self.pod, &self.state, now);
             let (before, after) = (plan_at(self.now), plan_at(wake));
             let something = !after.actions.is_empty() || after.waiting != before.waiting;
             must!(self.book, something, "woken for nothing at {wake:?}: {before:?}");
@@ -245,7 +249,7 @@ impl<'a> World<'a> {
     pub(crate) fn settle(&mut self) -> Checked {
         for _ in 0..PLANS_MAX {
             self.tally.plans += 1;
-            let plan = plan(self.pod, &self.state, self.now);
+            let plan = plan(&self.pod, &self.state, self.now);
             if plan.actions.is_empty() {
                 let next = self.book.check_settled(self.now)?;
                 self.wake_at = plan.wake_at;
@@ -264,7 +268,7 @@ impl<'a> World<'a> {
         }
         Err(Broken(format!(
             "the plan never becomes empty: {:?}",
-            plan(self.pod, &self.state, self.now)
+            plan(&self.pod, &self.state, self.now)
         )))
     }
 
@@ -277,11 +281,12 @@ impl<'a> World<'a> {
             self.wall_jump_s += seconds;
         }
         let at = self.at();
-        let events = narrate(self.pod, &self.state, &fact);
+        let events = narrate(&self.pod, &self.state, &fact);
         let said = events.iter().all(|e| !e.reason.is_empty() && !e.message.is_empty());
         must!(self.book, said, "an event without words: {events:?}");
-        fold(self.pod, &mut self.state, at, &fact);
+        fold(&self.pod, &mut self.state, at, &fact);
         self.book.note(self.now, &fact);
+        change(&mut self.pod, &fact);
         if self.thorough {
             round_trip(&self.book, &fact)?;
         }
@@ -298,7 +303,7 @@ impl<'a> World<'a> {
     /// What a user is told now is true.
     fn check_told(&mut self) -> Checked {
         let at = self.at();
-        let now = status(self.pod, &self.state, at);
+        let now = status(&self.pod, &self.state, at);
         self.book.check_told(at, &mut self.told, &now)
     }
 
@@ -319,10 +324,10 @@ impl<'a> World<'a> {
     fn told_twice(&mut self, fact: &Fact) -> Checked {
         self.tally.fault(Fault::Twice);
         let at = self.at();
-        let before = (plan(self.pod, &self.state, self.now), status(self.pod, &self.state, at));
-        let _ = narrate(self.pod, &self.state, fact);
-        fold(self.pod, &mut self.state, at, fact);
-        let after = (plan(self.pod, &self.state, self.now), status(self.pod, &self.state, at));
+        let before = (plan(&self.pod, &self.state, self.now), status(&self.pod, &self.state, at));
+        let _ = narrate(&self.pod, &self.state, fact);
+        fold(&self.pod, &mut self.state, at, fact);
+        let after = (plan(&self.pod, &self.state, self.now), status(&self.pod, &self.state, at));
         must!(self.book, before == after, "told twice, it changes something: {fact:?}");
         self.journal.push(Record { at, fact: fact.clone() });
         Ok(())
@@ -351,6 +356,7 @@ fn may_be_doubled(fact: &Fact, later: bool) -> bool {
         Fact::SandboxReady | Fact::SandboxFailed { .. } | Fact::ImageReady { .. } => !later,
         Fact::Probed { .. } | Fact::ProbeErrored { .. } => !later,
         Fact::DeleteAsked { .. } | Fact::KillAsked => !later,
+        Fact::StopAsked { .. } | Fact::StartAsked { .. } => !later,
         _ => false,
     }
 }

@@ -8,7 +8,8 @@ use std::thread;
 use sim::{play, search};
 
 /// Pods in the words of stories.
-const PODS: [&str; 8] = [
+/// If they name an image, users change it, and stop and start sidecars.
+const PODS: [&str; 10] = [
     "Never grace=3; main app",
     "Always grace=3; sidecar log startup(period=2 failures=1); main app pre-stop",
     "OnFailure grace=3; sidecar log post-start pre-stop; main app",
@@ -16,6 +17,8 @@ const PODS: [&str; 8] = [
     "Never grace=2; sidecar net; sidecar log pre-stop; main app",
     "Always grace=2; main app liveness(period=1 failures=1) readiness(period=1 failures=1)",
     "Never grace=2; sidecar log standby; main app rules(restart-all in 1) policy=Never",
+    "Always grace=2; sidecar log image=log:1; main app pre-stop",
+    "Never grace=2; init migrate image=migrate:1; sidecar log startup(period=1); main app",
     "Never grace=0 deadline=5; sidecar log notify; main app pull-always at-start",
 ];
 /// After how many calm steps a search begins, and how deep it goes.
@@ -32,10 +35,11 @@ fn every_order_of_events_keeps_the_promises() {
 }
 
 fn one(text: &str) {
+    let changes = text.contains("image=");
     let pod = play(&format!("pod: {text}\n"), None, None).unwrap().pod;
     let (mut worlds, mut ends, mut checks) = (0, 0, 0);
     for (calm, depth) in SEARCHES {
-        let searched = search(&pod, calm, depth)
+        let searched = search(&pod, calm, depth, changes)
             .unwrap_or_else(|broken| panic!("{text}: after {calm} calm steps: {}", broken.0));
         worlds += searched.worlds;
         ends += searched.ends;

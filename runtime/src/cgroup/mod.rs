@@ -205,6 +205,51 @@ impl Cgroups {
         }
     }
 
+    /// Writes the limits of a pod, or of one of its containers, anew while it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Write`]: on v1 with `EBUSY` for memory that the kernel cannot take back, and with
+    /// `EINVAL` for more processor time than the pod has. On v2 a limit below what is in use kills;
+    /// see [`Cgroups::memory_in_use`].
+    pub fn set_limits(
+        &self,
+        pod: &str,
+        container: Option<&str>,
+        values: &CgroupValues,
+    ) -> Result<()> {
+        let cgroup = directory(pod, container)?;
+        match &self.kind {
+            Kind::V1(hierarchies) => hierarchies.write_limits(&cgroup, values),
+            Kind::V2(unified) => v2::write_limits(&unified.root.join(cgroup), values),
+        }
+    }
+
+    /// The memory of a pod, or of one of its containers, that the kernel cannot take back at once, in
+    /// bytes; `None` if nobody counts it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Cgroups::usage`].
+    pub fn memory_in_use(&self, pod: &str, container: Option<&str>) -> Result<Option<u64>> {
+        let cgroup = directory(pod, container)?;
+        let (directory, used, idle) = match &self.kind {
+            Kind::V1(hierarchies) => {
+                let Some(root) = hierarchies.controller("memory") else { return Ok(None) };
+                (root.join(cgroup), "memory.usage_in_bytes", "total_inactive_file")
+            }
+            Kind::V2(unified) => {
+                let directory = unified.root.join(cgroup);
+                if !unified.has_memory(&directory)? {
+                    return Ok(None);
+                }
+                (directory, "memory.current", "inactive_file")
+            }
+        };
+        let idle = files::keyed_number(&directory.join("memory.stat"), idle)?;
+        Ok(Some(files::number(&directory.join(used))?.saturating_sub(idle)))
+    }
+
     /// Makes the cgroup of the process that will create container `name`.
     ///
     /// # Errors
@@ -341,31 +386,18 @@ impl Cgroups {
     /// [`CgroupError::Read`] if the leaf is not there, [`CgroupError::Parse`].
     pub fn usage(&self, pod: &str, name: &str) -> Result<Usage> {
         let leaf = leaf(pod, name)?;
-        let working_set = |used: PathBuf, stat: PathBuf, idle: &'static str| -> Result<u64> {
-            Ok(files::number(&used)?.saturating_sub(files::keyed_number(&stat, idle)?))
-        };
-        let (cpu_ns, memory_bytes) = match &self.kind {
+        let cpu_ns = match &self.kind {
             Kind::V1(hierarchies) => {
-                let below = |controller| hierarchies.controller(controller).map(|r| r.join(&leaf));
-                let cpu = below("cpuacct").map(|dir| files::number(&dir.join("cpuacct.usage")));
-                let memory = below("memory").map(|dir| {
-                    let (used, stat) = (dir.join("memory.usage_in_bytes"), dir.join("memory.stat"));
-                    working_set(used, stat, "total_inactive_file")
-                });
-                (cpu.transpose()?, memory.transpose()?)
+                let dir = hierarchies.controller("cpuacct").map(|root| root.join(&leaf));
+                dir.map(|dir| files::number(&dir.join("cpuacct.usage"))).transpose()?
             }
             Kind::V2(unified) => {
                 let dir = unified.root.join(leaf);
                 // Counted whether or not the controller is on.
-                let cpu = files::keyed_number(&dir.join("cpu.stat"), "usage_usec")? * 1000;
-                let memory = unified.has_memory(&dir)?.then(|| {
-                    let (used, stat) = (dir.join("memory.current"), dir.join("memory.stat"));
-                    working_set(used, stat, "inactive_file")
-                });
-                (Some(cpu), memory.transpose()?)
+                Some(files::keyed_number(&dir.join("cpu.stat"), "usage_usec")? * 1000)
             }
         };
-        Ok(Usage { cpu_ns, memory_bytes })
+        Ok(Usage { cpu_ns, memory_bytes: self.memory_in_use(pod, Some(name))? })
     }
 
     /// The `linux.cgroupsPath` of a container: absolute, which is below the mount point of each
@@ -473,6 +505,14 @@ impl Cgroups {
 
     fn remove(&self, cgroup: &Path) -> Result<()> {
         self.roots().into_iter().try_for_each(|root| files::remove_tree(&root.join(cgroup)))
+    }
+}
+
+/// A pod's cgroup, or a container's leaf in it, below the hierarchy's root.
+fn directory(pod: &str, container: Option<&str>) -> Result<PathBuf> {
+    match container {
+        Some(name) => leaf(pod, name),
+        None => check_path(pod).map(|()| PathBuf::from(pod)),
     }
 }
 

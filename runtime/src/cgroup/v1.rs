@@ -100,7 +100,7 @@ impl Hierarchies {
         self.write_devices(leaf, devices)
     }
 
-    fn write_limits(&self, cgroup: &Path, values: &CgroupValues) -> Result<()> {
+    pub(super) fn write_limits(&self, cgroup: &Path, values: &CgroupValues) -> Result<()> {
         limits::v1(values).iter().try_for_each(|setting| {
             setting.write(self.controller(setting.controller).map(|root| root.join(cgroup)))
         })

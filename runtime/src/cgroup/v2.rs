@@ -70,7 +70,7 @@ impl Unified {
     }
 }
 
-fn write_limits(cgroup: &Path, values: &CgroupValues) -> Result<()> {
+pub(super) fn write_limits(cgroup: &Path, values: &CgroupValues) -> Result<()> {
     limits::v2(values).iter().try_for_each(|setting| setting.write(Some(cgroup.to_owned())))
 }
 

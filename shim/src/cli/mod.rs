@@ -9,6 +9,7 @@ use clap_complete::ArgValueCompleter;
 
 use crate::pod::file::PullOverride;
 
+mod apply;
 mod attach;
 mod bundle;
 mod check;
@@ -152,7 +153,17 @@ enum Command {
     /// Run a program in a container of a pod; its exit code is the command's
     Exec(ExecArgs),
     /// Restart one container of a pod; the others do not notice
-    Restart(RestartArgs),
+    Restart(OneContainerArgs),
+    /// Stop a sidecar of a pod, which then stays down; the others do not notice
+    Stop(OneContainerArgs),
+    /// Start a sidecar that was stopped
+    Start(OneContainerArgs),
+    /// Make pods that run what manifests say now: what changed restarts alone, limits change in place
+    #[command(visible_alias = "replace")]
+    Apply(ApplyArgs),
+    /// Change single things of a pod that runs
+    #[command(subcommand)]
+    Set(SetCommand),
     /// Take images from an archive or an OCI layout (docker save, OCI; plain, gzip or zstd)
     Load(LoadArgs),
     /// Pull an image from its registry
@@ -490,9 +501,41 @@ pub struct CpArgs {
     namespace: String,
 }
 
-/// `podshim restart`.
+/// `podshim apply`.
 #[derive(Debug, Args)]
-pub struct RestartArgs {
+pub struct ApplyArgs {
+    /// Files, directories, or `-` for standard input
+    #[arg(long = "filename", short = 'f', required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Fields without effect are errors, not warnings
+    #[arg(long)]
+    strict: bool,
+}
+
+/// `podshim set`.
+#[derive(Debug, Subcommand)]
+enum SetCommand {
+    /// Give containers other images; they restart, the others do not notice
+    Image(SetImageArgs),
+}
+
+/// `podshim set image`.
+#[derive(Debug, Args)]
+pub struct SetImageArgs {
+    /// The pod
+    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
+    pod: String,
+    /// Which container gets which image; `*` is all containers
+    #[arg(required = true, value_name = "CONTAINER=IMAGE")]
+    images: Vec<String>,
+    /// The pod's namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
+/// `podshim restart`, `stop` and `start`.
+#[derive(Debug, Args)]
+pub struct OneContainerArgs {
     /// The pod
     #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
@@ -647,6 +690,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Cp(args) => cp::cp(&layout, &args),
         Command::Exec(args) => exec::exec(&layout, &args),
         Command::Restart(args) => restart::restart(&layout, &args),
+        Command::Stop(args) => restart::stop(&layout, &args),
+        Command::Start(args) => restart::start(&layout, &args),
+        Command::Apply(args) => apply::apply(&layout, &args),
+        Command::Set(SetCommand::Image(args)) => apply::set_image(&layout, &args),
         Command::Load(args) => images::load(&layout, &args),
         Command::Pull(args) => images::pull(&layout, &args),
         Command::Images(args) => store::images(&layout, &args),

@@ -187,6 +187,7 @@ fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
         all.filter(|(_, c)| wanted(c)).map(|(index, _)| index).collect::<Vec<_>>()
     };
     let file = PodFile {
+        origin: None,
         objects: Objects::default(),
         root: PathBuf::new(),
         state: PathBuf::new(),
@@ -263,7 +264,7 @@ fn svg(life: &Life) -> String {
     };
     let records: Vec<_> = life.journal.iter().map(record).collect();
     let now = records.last().map_or(plan::Mono(0), |r| r.mono);
-    render::svg(&timeline::of(&life.pod, &records, now))
+    render::svg(&timeline::of(life.pod.clone(), &records, now))
 }
 
 /// Lives many lives, on all processors, and prints what was seen.
@@ -364,8 +365,8 @@ fn ns_per_plan() -> f64 {
         (0..LIVES).flat_map(|seed| Case::of_pod(pod.clone(), seed, None).moments()).collect();
     let begin = Instant::now();
     for _ in 0..ROUNDS {
-        for (state, now) in &moments {
-            let _ = std::hint::black_box(plan::plan(&pod, state, *now));
+        for (pod, state, now) in &moments {
+            let _ = std::hint::black_box(plan::plan(pod, state, *now));
         }
     }
     let plans = moments.len() as f64 * f64::from(ROUNDS);

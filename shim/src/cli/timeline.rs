@@ -8,7 +8,7 @@ use bundles::layout::Layout;
 use super::relay::window_size;
 use super::terminal::Output;
 use super::{TimelineArgs, TimelineOutput, find_pod};
-use crate::pod::compile::compile;
+use crate::pod::compile::origin;
 use crate::pod::file::PodFile;
 use crate::timeline::{self, render};
 
@@ -21,7 +21,7 @@ pub fn timeline(layout: &Layout, args: &TimelineArgs) -> anyhow::Result<i32> {
     let dir = layout.pod(&pod.uid);
     let file = PodFile::read(&dir.spec())?;
     let records = runtime::journal::read(&dir.journal()).context("cannot read its history")?;
-    let made = timeline::of(&compile(&file), &records, runtime::clock::mono());
+    let made = timeline::of(origin(&file), &records, runtime::clock::mono());
     let mut output = Output::default();
     match args.output {
         None => {

@@ -131,7 +131,7 @@ impl Machine {
     }
 
     fn try_create(&mut self, c: usize, inc: u32) -> Result<(), String> {
-        let filter = self.filter(c)?;
+        let filter = self.filter(c, inc)?;
         let spec = self.file.pod.spec.as_ref().ok_or("the pod has no spec")?;
         let container =
             super::compile::containers(spec).nth(c).ok_or("the pod has no such container")?;
@@ -190,6 +190,7 @@ impl Machine {
     fn create_failed(&mut self, c: usize, inc: u32, reason: String, message: String) {
         self.remove_incarnation(c, inc);
         self.record(Fact::CreateFailed { c, inc, reason, message });
+        self.forget_superseded();
     }
 
     pub(super) fn on_creator_message(&mut self, pid: i32) {
@@ -327,7 +328,7 @@ impl Machine {
     }
 
     pub(super) fn signal(&mut self, c: usize, inc: u32) {
-        let signal = self.stop_signal(c);
+        let signal = self.stop_signal(c, inc);
         let process = self.living.iter().find(|i| i.c == c && i.inc == inc).map(|i| &i.process);
         let handled = process.is_none_or(|p| p.handles(signal).unwrap_or(true));
         if let Some(process) = process {
@@ -337,12 +338,11 @@ impl Machine {
     }
 
     /// The manifest's `stopSignal`, else the image's STOPSIGNAL, else TERM (KEP-4960).
-    fn stop_signal(&self, c: usize) -> i32 {
-        let spec = self.file.pod.spec.as_ref();
-        let container = spec.and_then(|spec| super::compile::containers(spec).nth(c));
+    fn stop_signal(&self, c: usize, inc: u32) -> i32 {
+        let container = self.container_of(c, inc);
         let lifecycle = container.and_then(|container| container.lifecycle.as_ref());
         let written = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.as_deref());
-        let image = self.images[c].as_ref().and_then(|i| i.config.stop_signal.as_deref());
+        let image = self.image_of(c, inc).and_then(|i| i.config.stop_signal.as_deref());
         written
             .and_then(runtime::signal::number)
             .or_else(|| image.and_then(runtime::signal::number))
@@ -360,6 +360,7 @@ impl Machine {
     pub(super) fn clean(&mut self, c: usize, inc: u32) {
         self.remove_incarnation(c, inc);
         self.record(Fact::Gone { c, inc });
+        self.forget_superseded();
     }
 
     /// Each step is idempotent; what fails is left for the pod's own end, which removes all of it.

@@ -14,8 +14,8 @@ use crate::protocol::{Reply, Request};
 
 /// What may wait in front of a client when more comes. One answer may be longer: a history is.
 const OUTPUT_MAX_BYTES: usize = 1 << 20;
-/// The longest request.
-const REQUEST_MAX_BYTES: usize = 64 << 10;
+/// The longest request: a pod's new manifest, with the ConfigMaps and Secrets that it refers to.
+const REQUEST_MAX_BYTES: usize = 4 << 20;
 /// Clients at one time.
 const CLIENTS_MAX: usize = 64;
 

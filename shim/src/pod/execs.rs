@@ -109,7 +109,7 @@ impl Machine {
         io: &ExecIo,
         purpose: Purpose,
     ) -> Result<(), String> {
-        let filter = self.filter(c)?;
+        let filter = self.filter(c, inc)?;
         let living = self
             .living
             .iter()

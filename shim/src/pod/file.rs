@@ -1,4 +1,5 @@
-//! `pod.json`: the pod as it was accepted, and where it lives. Written once, before the shim starts.
+//! `pod.json`: the pod as it is, and where it lives. Written before the shim starts, and replaced by
+//! the shim when the pod is changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bundles::layout::Layout;
+use bundles::manifest::Object;
 use bundles::objects::Objects;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
+
+use super::compile::containers;
 
 /// `--pull` of `podshim run`: overrides every `imagePullPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -64,11 +68,45 @@ pub struct PodNetwork {
     pub range: Option<String>,
 }
 
+/// What a pod is made from, and what a change of it brings anew.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// See [`PodFile::pod`].
+    pub pod: Pod,
+    /// See [`PodFile::objects`].
+    pub objects: Objects,
+    /// See [`PodFile::always_written`].
+    pub always_written: Vec<usize>,
+    /// See [`PodFile::at_start`].
+    pub at_start: Vec<usize>,
+}
+
+impl Definition {
+    /// That of a pod among the ConfigMaps and Secrets of its manifests.
+    pub fn of(pod: Pod, objects: &[Object]) -> Definition {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let indexes = |which: &dyn Fn(&Container) -> bool| -> Vec<usize> {
+            let all = containers(&spec).enumerate().filter(|(_, c)| which(c));
+            all.map(|(index, _)| index).collect()
+        };
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        Definition {
+            objects: Objects::of_namespace(objects, namespace).of_pod(&spec),
+            always_written: indexes(&|c| c.image_pull_policy.as_deref() == Some("Always")),
+            at_start: indexes(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),
+            pod,
+        }
+    }
+}
+
 /// Everything that a shim is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PodFile {
     /// The pod, with uid and with defaults applied.
     pub pod: Pod,
+    /// The pod as it was first, if it has been changed since: what its journal begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<plan::Pod>,
     /// The ConfigMaps and Secrets that it refers to.
     #[serde(default)]
     pub objects: Objects,
@@ -118,11 +156,29 @@ impl PodFile {
         }
     }
 
+    /// What the pod is made from.
+    pub fn definition(self) -> Definition {
+        let PodFile { pod, objects, always_written, at_start, .. } = self;
+        Definition { pod, objects, always_written, at_start }
+    }
+
     /// Reads a pod's file.
     pub fn read(path: &Path) -> anyhow::Result<PodFile> {
         let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&text)
             .with_context(|| format!("{} is not a pod's file", path.display()))
+    }
+
+    /// Writes it beside the file that it is to replace, and gives its path.
+    pub fn stage(&self, path: &Path) -> anyhow::Result<PathBuf> {
+        let staged = path.with_extension("new");
+        // One that was left by a failure.
+        let _ = fs::remove_file(&staged);
+        let written = self.write(&staged);
+        written.inspect_err(|_| {
+            let _ = fs::remove_file(&staged);
+        })?;
+        Ok(staged)
     }
 
     /// Writes it, readable for root only: environments hold secrets.

@@ -7,7 +7,6 @@ use plan::{Fact, Hook, Mono};
 use runtime::exec::ExecIo;
 use runtime::probe::{Outcome, legible};
 
-use super::compile::containers;
 use super::execs::{Purpose, Running};
 use super::machine::Machine;
 use super::probes::read_output;
@@ -44,7 +43,7 @@ impl Machine {
     }
 
     fn begin_hook(&mut self, c: usize, inc: u32, hook: Hook) -> Result<(), String> {
-        let handler = self.handler(c, hook).ok_or("the container has no such hook")?;
+        let handler = self.handler(c, inc, hook).ok_or("the container has no such hook")?;
         if let Some(exec) = &handler.exec {
             let command = exec.command.clone().unwrap_or_default();
             let name = match hook {
@@ -71,8 +70,8 @@ impl Machine {
         Err("invalid handler: a hook is an exec, httpGet or sleep".into())
     }
 
-    fn handler(&self, c: usize, hook: Hook) -> Option<LifecycleHandler> {
-        let lifecycle = containers(self.file.pod.spec.as_ref()?).nth(c)?.lifecycle.as_ref()?;
+    fn handler(&self, c: usize, inc: u32, hook: Hook) -> Option<LifecycleHandler> {
+        let lifecycle = self.container_of(c, inc)?.lifecycle.as_ref()?;
         match hook {
             Hook::PostStart => lifecycle.post_start.clone(),
             Hook::PreStop => lifecycle.pre_stop.clone(),
@@ -94,7 +93,7 @@ impl Machine {
             (None, None) => Some("the container ended before the hook ran".into()),
         };
         let failure = why.map(|why| {
-            let exec = self.handler(c, hook).and_then(|handler| handler.exec);
+            let exec = self.handler(c, inc, hook).and_then(|handler| handler.exec);
             let command = exec.and_then(|exec| exec.command).unwrap_or_default();
             self.failed_command(c, &command, &why, &legible(&output))
         });
@@ -124,7 +123,8 @@ impl Machine {
         hook: Hook,
         outcome: Outcome,
     ) {
-        let action = self.handler(c, hook).and_then(|handler| handler.http_get).unwrap_or_default();
+        let action = self.handler(c, inc, hook).and_then(|handler| handler.http_get);
+        let action = action.unwrap_or_default();
         let (failure, notice) = match outcome {
             Outcome::Success { .. } => (None, None),
             Outcome::Warning { output } => (None, Some(output)),

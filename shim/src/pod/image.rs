@@ -25,7 +25,8 @@ const MESSAGE_MAX_BYTES: u64 = 2048;
 /// A pull under way.
 #[derive(Debug)]
 pub struct Pull {
-    c: usize,
+    /// For which container; `None` if it wants another image now.
+    c: Option<usize>,
     pid: i32,
     since_ns: u64,
     errors: OwnedFd,
@@ -104,7 +105,7 @@ impl Machine {
             .spawn()?;
         // Reaped with all other children; the handle is not needed.
         let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-        Ok(Pull { c, pid, since_ns: runtime::clock::mono().0, errors })
+        Ok(Pull { c: Some(c), pid, since_ns: runtime::clock::mono().0, errors })
     }
 
     /// `false` if the child was no pull.
@@ -112,24 +113,30 @@ impl Machine {
         let Some(at) = self.pulls.iter().position(|p| p.pid == pid) else { return false };
         let pull = self.pulls.swap_remove(at);
         let took_ms = (runtime::clock::mono().0 - pull.since_ns) / 1_000_000;
-        let text = self.pod.containers[pull.c].image.clone();
+        let Some(c) = pull.c else { return true };
+        let text = self.pod.containers[c].image.clone();
         let found = Reference::parse(&text)
             .ok()
             .and_then(|reference| self.store.resolve_held(&reference, &self.who()).ok().flatten());
         match (exit.code, found) {
-            (0, Some(found)) => self.image_ready(pull.c, found, Some(took_ms), None),
-            (UNREACHABLE, Some(found)) if self.may_fall_back(pull.c) => {
+            (0, Some(found)) => self.image_ready(c, found, Some(took_ms), None),
+            (UNREACHABLE, Some(found)) if self.may_fall_back(c) => {
                 let why = words(pull.errors);
-                self.image_ready(pull.c, found, None, Some(why));
+                self.image_ready(c, found, None, Some(why));
             }
             (code, _) => {
                 let said = words(pull.errors);
                 let message =
                     if said.is_empty() { format!("the pull ended with {code}") } else { said };
-                self.image_failed(pull.c, "ErrImagePull", message);
+                self.image_failed(c, "ErrImagePull", message);
             }
         }
         true
+    }
+
+    /// A container wants another image now. What was begun is left to end: it may be of use later.
+    pub(super) fn forget_pulls(&mut self, c: usize) {
+        self.pulls.iter_mut().filter(|pull| pull.c == Some(c)).for_each(|pull| pull.c = None);
     }
 
     fn image_ready(

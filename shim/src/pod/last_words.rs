@@ -6,7 +6,6 @@ use plan::Exit;
 use runtime::log::reader::{Follower, Start};
 
 use super::children::Incarnation;
-use super::compile::containers;
 use super::machine::Machine;
 
 /// What is taken of a log (kubelet: `MaxContainerTerminationMessageLogLines`, `-LogLength`).
@@ -28,8 +27,7 @@ impl Machine {
     pub(super) fn last_words(&self, ended: &Incarnation, exit: &Exit) -> Option<String> {
         // A spare that was never started has nothing to say.
         let restart_count = ended.restart_count?;
-        let spec = self.file.pod.spec.as_ref()?;
-        let container = containers(spec).nth(ended.c)?;
+        let container = self.container_of(ended.c, ended.inc)?;
         let path = self.dir.termination(&container.name, ended.inc);
         let written = runtime::termination::read(&path).unwrap_or_else(|e| {
             tracing::warn!("cannot read {}: {e}", path.display());

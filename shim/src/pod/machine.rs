@@ -11,7 +11,7 @@ use anyhow::Context;
 use bundles::image::{Hold, Image, Store};
 use bundles::layout::{Layout, PodDir};
 use plan::{At, Fact, Mono, Plan, State, Subject, Waiting};
-use runtime::cgroup::Cgroups;
+use runtime::cgroup::{CgroupValues, Cgroups};
 use runtime::clock;
 use runtime::journal::Journal;
 use runtime::log::Pump;
@@ -22,6 +22,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use super::change::Superseded;
 use super::children::{Creating, Incarnation};
 use super::clients::Clients;
 use super::compile;
@@ -68,6 +69,10 @@ pub struct Machine {
     /// Keep those images in the store while this process lives.
     pub(super) holds: Vec<Option<Hold>>,
     pub(super) filters: Vec<super::sandbox::ContainerFilter>,
+    /// Definitions of containers that were changed while something made from them exists.
+    pub(super) superseded: Vec<Superseded>,
+    /// The limits of the pod's control group, while they are not what its file says.
+    pub(super) pod_limits: Option<CgroupValues>,
     pub(super) creating: Vec<Creating>,
     pub(super) living: Vec<Incarnation>,
     /// Programs under way in containers, besides their own.
@@ -128,6 +133,8 @@ impl Machine {
             state: State::new(&pod),
             images: vec![None; count],
             holds: (0..count).map(|_| None).collect(),
+            superseded: Vec::new(),
+            pod_limits: None,
             file,
             layout,
             dir,
@@ -215,6 +222,7 @@ impl Machine {
             tracing::error!("{}", runtime::chain(&e));
         }
         plan::fold(&self.pod, &mut self.state, at, &fact);
+        plan::change(&mut self.pod, &fact);
         for event in events {
             self.tell_event(at, &event);
         }
@@ -297,7 +305,7 @@ impl Machine {
     }
 
     /// The whole object.
-    fn object(&self) -> serde_json::Value {
+    pub(super) fn object(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(&self.file.pod).unwrap_or_default();
         if let Some(map) = value.as_object_mut() {
             map.insert("apiVersion".into(), "v1".into());
@@ -418,6 +426,9 @@ impl Machine {
                 }
                 Err(text) => Reply::Error(text),
             },
+            Request::Stop { container } => self.wish(&container, |c| Fact::StopAsked { c }),
+            Request::Start { container } => self.wish(&container, |c| Fact::StartAsked { c }),
+            Request::Change { definition, check } => self.change(*definition, check),
             Request::Events => Reply::Events(self.history.events()),
             Request::Waiting => self.waiting(),
             Request::Usage => Reply::Usage(self.usage()),
@@ -428,6 +439,20 @@ impl Machine {
                 };
             }
         })
+    }
+
+    /// Does what a user wants of a container, or says why not.
+    fn wish(&mut self, container: &str, fact: impl FnOnce(usize) -> Fact) -> Reply {
+        let fact = match self.index_of(container) {
+            Ok(c) => fact(c),
+            Err(text) => return Reply::Error(text),
+        };
+        if let Some(why) = plan::refusal(&self.pod, &self.state, &fact) {
+            let pod = &self.pod.name;
+            return Reply::Error(format!("container {container:?} of pod {pod:?}: {why}"));
+        }
+        self.record(fact);
+        Reply::Done
     }
 
     fn usage(&self) -> Vec<ContainerUsage> {
@@ -470,7 +495,8 @@ impl Machine {
         if self.file.timeline {
             match runtime::journal::read(&self.dir.journal()) {
                 Ok(records) => {
-                    let life = crate::timeline::of(&self.pod, &records, clock::mono());
+                    let pod = compile::origin(&self.file);
+                    let life = crate::timeline::of(pod, &records, clock::mono());
                     self.clients.broadcast(&self.epoll, &Reply::Timeline(Box::new(life)));
                 }
                 Err(e) => tracing::warn!("no timeline: {}", runtime::chain(&e)),

@@ -17,6 +17,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 mod actions;
+mod change;
 mod children;
 mod clients;
 pub mod compile;

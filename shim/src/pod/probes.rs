@@ -7,7 +7,6 @@ use plan::{Fact, Mono, ProbeKind};
 use runtime::exec::ExecIo;
 use runtime::probe::{OUTPUT_MAX_BYTES, legible};
 
-use super::compile::containers;
 use super::execs::{Purpose, Running};
 use super::machine::Machine;
 
@@ -51,14 +50,13 @@ impl Machine {
         kind: ProbeKind,
         timeout_s: u32,
     ) -> Result<(), String> {
-        let spec = self.file.pod.spec.as_ref().ok_or("the pod has no spec")?;
-        let probe =
-            containers(spec).nth(c).and_then(|container| probe_of(container, kind)).cloned();
+        let container = self.container_of(c, inc);
+        let probe = container.and_then(|container| probe_of(container, kind)).cloned();
         let probe = probe.ok_or("the container has no such probe")?;
         if let Some(begun) = self.ask_for_probe(c, inc, kind, &probe, timeout_s) {
             return begun;
         }
-        let args = self.probe_command(c, kind).ok_or("the probe has no command")?;
+        let args = self.probe_command(c, inc, kind).ok_or("the probe has no command")?;
         let attempt = Attempt {
             kind,
             output: Vec::new(),
@@ -73,8 +71,8 @@ impl Machine {
 
     /// The probe's command. References in it are to variables with plain values only (Kubernetes:
     /// pkg/kubelet/prober, `ExpandContainerCommandOnlyStatic`).
-    fn probe_command(&self, c: usize, kind: ProbeKind) -> Option<Vec<String>> {
-        let container = containers(self.file.pod.spec.as_ref()?).nth(c)?;
+    fn probe_command(&self, c: usize, inc: u32, kind: ProbeKind) -> Option<Vec<String>> {
+        let container = self.container_of(c, inc)?;
         let exec = probe_of(container, kind)?.exec.as_ref()?;
         let value = |name: &str| {
             let plain = container.env.iter().flatten().filter(|v| v.value_from.is_none());
@@ -98,7 +96,7 @@ impl Machine {
                 warned: false,
                 output: format!(
                     "command timed out: {:?} timed out after {timeout_s}s",
-                    self.probe_command(c, kind).unwrap_or_default().join(" "),
+                    self.probe_command(c, inc, kind).unwrap_or_default().join(" "),
                 ),
             },
             (_, Some(failure), _) => Fact::ProbeErrored { c, inc, kind, message: failure.message },

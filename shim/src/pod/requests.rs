@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use k8s_openapi::api::core::v1::{HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use plan::{Fact, Hook, Mono, ProbeKind};
 use runtime::probe::{self, Check, HttpCheck, Outcome, Prober};
@@ -59,10 +59,10 @@ impl Machine {
         probe: &Probe,
         timeout_s: u32,
     ) -> Option<Result<(), String>> {
-        let check = self.probe_check(c, probe)?;
+        let check = self.probe_check(c, inc, probe)?;
         let timeout = Some(timeout_s);
         Some(check.and_then(|(check, host)| {
-            self.ask(c, inc, Purpose::Probe(kind), &check, host, timeout)
+            self.begin_asking(c, inc, Purpose::Probe(kind), &check, host, timeout)
         }))
     }
 
@@ -74,18 +74,23 @@ impl Machine {
         hook: Hook,
         action: &HTTPGetAction,
     ) -> Result<(), String> {
-        let (check, host) = self.http_check(c, action, probe::Purpose::Hook)?;
-        self.ask(c, inc, Purpose::Hook(hook), &check, host, None)
+        let (check, host) = self.http_check(c, inc, action, probe::Purpose::Hook)?;
+        self.begin_asking(c, inc, Purpose::Hook(hook), &check, host, None)
     }
 
-    fn probe_check(&self, c: usize, probe: &Probe) -> Option<Result<(Check, Host), String>> {
+    fn probe_check(
+        &self,
+        c: usize,
+        inc: u32,
+        probe: &Probe,
+    ) -> Option<Result<(Check, Host), String>> {
         if let Some(action) = &probe.http_get {
-            return Some(self.http_check(c, action, probe::Purpose::Probe));
+            return Some(self.http_check(c, inc, action, probe::Purpose::Probe));
         }
         if let Some(action) = &probe.tcp_socket {
             let host = self.host_of(action.host.as_deref());
             let check = |port| Check::Tcp { host: host.name.clone(), port };
-            let made = self.port_of(c, &action.port).map(check);
+            let made = self.port_of(c, inc, &action.port).map(check);
             return Some(made.map(|check| (check, host)));
         }
         let action = probe.grpc.as_ref()?;
@@ -99,6 +104,7 @@ impl Machine {
     fn http_check(
         &self,
         c: usize,
+        inc: u32,
         action: &HTTPGetAction,
         purpose: probe::Purpose,
     ) -> Result<(Check, Host), String> {
@@ -107,7 +113,7 @@ impl Machine {
         let check = HttpCheck {
             https: action.scheme.as_deref() == Some("HTTPS"),
             host: host.name.clone(),
-            port: self.port_of(c, &action.port)?,
+            port: self.port_of(c, inc, &action.port)?,
             path: action.path.clone().unwrap_or_else(|| "/".into()),
             headers: headers.map(|h| (h.name.clone(), h.value.clone())).collect(),
             purpose,
@@ -128,14 +134,12 @@ impl Machine {
     }
 
     /// A port by its number, or by the name that the container's own `ports` give it.
-    fn port_of(&self, c: usize, written: &IntOrString) -> Result<u16, String> {
+    fn port_of(&self, c: usize, inc: u32, written: &IntOrString) -> Result<u16, String> {
         let name = match written {
             IntOrString::Int(number) => return port(i64::from(*number)),
             IntOrString::String(name) => name,
         };
-        let spec = self.file.pod.spec.as_ref();
-        let container: Option<&Container> =
-            spec.and_then(|spec| super::compile::containers(spec).nth(c));
+        let container = self.container_of(c, inc);
         let ports = container.and_then(|container| container.ports.as_ref()).into_iter().flatten();
         let mut named = ports.filter(|p| p.name.as_deref() == Some(name));
         match (named.next(), name.parse()) {
@@ -145,7 +149,7 @@ impl Machine {
         }
     }
 
-    fn ask(
+    fn begin_asking(
         &mut self,
         c: usize,
         inc: u32,

@@ -154,15 +154,19 @@ pub fn write_shared_files(
 impl Machine {
     /// A container's compiled filter; `None` if it is unconfined. A profile in a file is read once,
     /// so that all that runs in the pod's life has the same one.
-    pub(super) fn filter(&mut self, c: usize) -> Result<Option<Arc<Filter>>, String> {
-        match &self.filters[c] {
+    pub(super) fn filter(&mut self, c: usize, inc: u32) -> Result<Option<Arc<Filter>>, String> {
+        let superseded = self.superseded(c, inc).map(|old| old.filter.clone());
+        let is_old = superseded.is_some();
+        match &superseded.unwrap_or_else(|| self.filters[c].clone()) {
             ContainerFilter::None => Ok(None),
             ContainerFilter::Ready(filter) => Ok(Some(Arc::clone(filter))),
             ContainerFilter::File(path) => {
                 let filter =
                     runtime::seccomp::profile::load(path).map_err(|e| runtime::chain(&e))?;
                 let filter = Arc::new(filter);
-                self.filters[c] = ContainerFilter::Ready(Arc::clone(&filter));
+                if !is_old {
+                    self.filters[c] = ContainerFilter::Ready(Arc::clone(&filter));
+                }
                 Ok(Some(filter))
             }
             // Its creation will fail and say why; should it not, this is the narrowest there is.

@@ -314,7 +314,14 @@ impl Session {
             Some(Reply::Over { exit_code }) => pod.exit_code = Some(exit_code),
             Some(Reply::Error(text)) => self.printer.warn(&text),
             // Answers to what a controller does not ask.
-            Some(Reply::Done | Reply::Exited { .. } | Reply::Events(_) | Reply::Usage(_)) => {}
+            Some(
+                Reply::Done
+                | Reply::Changed { .. }
+                | Reply::Refused(_)
+                | Reply::Exited { .. }
+                | Reply::Events(_)
+                | Reply::Usage(_),
+            ) => {}
             None => self.on_gone(&uid)?,
         }
         Ok(())

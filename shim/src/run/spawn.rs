@@ -10,14 +10,13 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, bail};
 use bundles::layout::Layout;
 use bundles::manifest::Object;
-use bundles::objects::Objects;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use runtime::state_dir::{self, make_dir};
 
 use crate::pod::compile::containers;
-use crate::pod::file::{Owner, PodFile, PodNetwork, PullOverride};
+use crate::pod::file::{Definition, Owner, PodFile, PodNetwork, PullOverride};
 
 /// What a user wants of all pods of one `podshim run`.
 #[derive(Clone, Debug)]
@@ -107,19 +106,12 @@ impl Spawner {
     }
 
     fn pod_file(&self, pod: Pod) -> PodFile {
-        let spec = pod.spec.clone().unwrap_or_default();
-        let indexes = |which: &dyn Fn(&Container) -> bool| -> Vec<usize> {
-            containers(&spec)
-                .enumerate()
-                .filter(|(_, c)| which(c))
-                .map(|(index, _)| index)
-                .collect()
-        };
-        let always_written = indexes(&|c| c.image_pull_policy.as_deref() == Some("Always"));
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let Definition { pod, objects, always_written, at_start } =
+            Definition::of(pod, &self.objects);
         PodFile {
-            objects: Objects::of_namespace(&self.objects, namespace).of_pod(&spec),
+            objects,
             pod,
+            origin: None,
             root: self.layout.root.clone(),
             state: self.layout.state.clone(),
             logs: self.layout.logs.clone(),
@@ -129,7 +121,7 @@ impl Spawner {
             timeline: self.options.timeline,
             pull: self.options.pull,
             always_written,
-            at_start: indexes(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),
+            at_start,
             pull_environment: crate::cli::registries::environment(),
             owner: self.owner.clone(),
         }

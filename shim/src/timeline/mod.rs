@@ -125,18 +125,19 @@ struct Open {
     since: Mono,
 }
 
-/// Draws the bars. What is still going on ends `now`.
-pub fn of(pod: &Pod, records: &[Record], now: Mono) -> Timeline {
+/// Draws the bars, from the pod as it was first. What is still going on ends `now`.
+pub fn of(mut pod: Pod, records: &[Record], now: Mono) -> Timeline {
     let begin = records.first().map_or(now, |r| r.mono);
     let ms = |at: Mono| at.0.saturating_sub(begin.0) as f64 / 1e6;
     let mut rows: Vec<Row> = pod.containers.iter().map(row).collect();
     let mut open: Vec<Vec<Open>> = vec![Vec::new(); rows.len()];
     let mut images: Vec<Option<Mono>> = vec![None; rows.len()];
     let mut sandbox_ready_ms = None;
-    let mut state = plan::State::new(pod);
+    let mut state = plan::State::new(&pod);
     for record in records {
         let at = record.mono;
-        plan::fold(pod, &mut state, plan::At { mono: at, wall: record.wall }, &record.fact);
+        plan::fold(&pod, &mut state, record.at(), &record.fact);
+        plan::change(&mut pod, &record.fact);
         note(&mut rows, &record.fact, ms(at));
         let mut turn = |c: usize, inc: u32, doing: Option<Doing>, exit_code: Option<i32>| {
             let (Some(row), Some(open)) = (rows.get_mut(c), open.get_mut(c)) else { return };
@@ -343,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_life_becomes_bars_without_gaps() {
-        let made = of(&pod(), &life(), Mono(99_000_000));
+        let made = of(pod(), &life(), Mono(99_000_000));
         assert_eq!((made.length_ms, made.sandbox_ready_ms), (70.0, Some(10.0)));
         let bars = |row: usize| -> Vec<_> {
             let spans = made.rows[row].spans.iter();
@@ -376,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_ends_now() {
-        let made = of(&pod(), &life()[..15], Mono(99_000_000));
+        let made = of(pod(), &life()[..15], Mono(99_000_000));
         let last = made.rows[1].spans.last().expect("a bar");
         assert_eq!((last.doing, last.to_ms, last.exit_code), (Doing::Running, 89.0, None));
     }

@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn pictures_show_every_container_and_every_failure() {
-        let timeline = of(&tests::pod(), &tests::life(), Mono(99_000_000));
+        let timeline = of(tests::pod(), &tests::life(), Mono(99_000_000));
         let shown = text(&timeline, 80);
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].starts_with("side (sidecar) │") && lines[0].contains('█'), "{shown}");

@@ -4,7 +4,7 @@
 //! So everything that is to run is created as soon as sandbox and image are there, also what must
 //! sit out a back-off, and starting it is then one write. (The exception is what looks into a volume
 //! as it is created: that must find there what an init container wrote.) A standby container has a
-//! spare even while it runs. Dead incarnations are removed after everything that somebody waits for.
+//! spare even while it runs, and a changed one while its old self is being stopped. Dead incarnations are removed after everything that somebody waits for.
 
 use crate::fact::{Action, Subject};
 use crate::model::Kind;
@@ -15,10 +15,14 @@ use crate::state::{Life, SandboxPhase};
 /// Whether container `c` needs a new incarnation, as far as its own life goes.
 pub(crate) fn is_due(draft: &Draft, c: usize) -> bool {
     let (container, record) = (&draft.pod.containers[c], &draft.state.records[c]);
-    let standby = container.standby && container.kind != Kind::Init && !container.at_start;
+    let standby = container.standby && container.kind != Kind::Init;
     record.spare().is_none()
         && match record.running() {
-            Some(_) => standby,
+            // What is stopped because it is another one now comes back, whatever its policy.
+            Some(running) => {
+                let again = standby || running.old.is_some();
+                again && !container.at_start && record.down.is_none()
+            }
             None => restart::wanted(draft.pod, draft.state, c),
         }
 }
@@ -27,6 +31,7 @@ pub(crate) fn is_due(draft: &Draft, c: usize) -> bool {
 pub(crate) fn ahead(draft: &mut Draft) {
     for (c, container, record) in draft.containers() {
         let subject = Subject::Container(c);
+        discard_old(draft, c);
         if is_due(draft, c) {
             let too_early = container.at_start && !init::may_start(draft, c);
             if image::is_usable(container, record) && !too_early {
@@ -39,6 +44,15 @@ pub(crate) fn ahead(draft: &mut Draft) {
             } else if in_vain {
                 draft.act(Action::Kill { c, inc: spare.inc });
             }
+        }
+    }
+}
+
+/// What was created from a definition that has been changed since, and was not started, never will be.
+fn discard_old(draft: &mut Draft, c: usize) {
+    for spare in draft.state.records[c].incarnations.iter().filter(|i| i.old.is_some()) {
+        if spare.phase == Life::Created && spare.killed.is_none() {
+            draft.act(Action::Kill { c, inc: spare.inc });
         }
     }
 }

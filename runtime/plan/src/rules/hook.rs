@@ -7,13 +7,16 @@
 
 use crate::fact::{Action, Hook, Stop, Subject};
 use crate::plan::Draft;
+use crate::rules::stop;
 use crate::state::{Clock, Incarnation, Life};
 
 /// Runs `postStart` hooks, and stops what failed its own.
 pub(crate) fn after_start(draft: &mut Draft) {
-    for (c, container, record) in draft.containers().filter(|(_, k, _)| k.post_start) {
+    for (c, container, record) in draft.containers() {
         let Some(running) = record.running() else { continue };
-        if running.phase != Life::Running || running.stop.is_some() {
+        let has_one = running.definition(container).post_start;
+        let is_stopped = running.stop.is_some() || stop::asked_for(record, running).is_some();
+        if !has_one || running.phase != Life::Running || is_stopped {
             continue;
         }
         let (inc, run) = (running.inc, &running.post_start);
@@ -37,7 +40,7 @@ pub(crate) fn before_stop(
     running: &Incarnation,
     clock: Clock,
 ) -> bool {
-    let container = &draft.pod.containers[c];
+    let container = running.definition(&draft.pod.containers[c]);
     let run = &running.pre_stop;
     // Without grace there is no time for a hook.
     if !container.pre_stop || running.signalled.is_some() || clock.deadline() <= draft.now {

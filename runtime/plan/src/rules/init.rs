@@ -3,7 +3,7 @@
 //! last of them.
 //!
 //! A sidecar that was started once never holds anything back again, whatever becomes of it: its
-//! restart runs beside whatever the pod is doing.
+//! restart runs beside whatever the pod is doing. Nor does one that a user has stopped.
 
 use crate::fact::{Action, Subject};
 use crate::model::{Container, Kind};
@@ -22,7 +22,7 @@ pub(crate) fn start_in_order(draft: &mut Draft) {
                 None => start(draft, c, record),
             }
         }
-        if blocker.is_none() && holds_back(container, record) {
+        if blocker.is_none() && holds_back(draft, container, record) {
             blocker = Some(container);
         }
     }
@@ -32,13 +32,17 @@ pub(crate) fn start_in_order(draft: &mut Draft) {
 pub(crate) fn may_start(draft: &Draft, c: usize) -> bool {
     let mut before = draft.containers().take(c);
     let waits = backoff::delay(&draft.state.records[c]).is_some_and(|d| d.until > draft.now);
-    !waits && !before.any(|(_, container, record)| holds_back(container, record))
+    !waits && !before.any(|(_, container, record)| holds_back(draft, container, record))
 }
 
-fn holds_back(container: &Container, record: &Record) -> bool {
+fn holds_back(draft: &Draft, container: &Container, record: &Record) -> bool {
+    // A sidecar that was stopped instead may come up after its turn.
+    if draft.state.initialized {
+        return false;
+    }
     match container.kind {
         Kind::Init => !record.completed,
-        Kind::Sidecar => !record.seen_started,
+        Kind::Sidecar => !record.seen_started && record.down.is_none(),
         Kind::Main => false,
     }
 }

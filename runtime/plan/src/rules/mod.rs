@@ -2,6 +2,7 @@
 //! implements. They read the state and write into a plan's draft, or only compute; who asks them,
 //! and in which order, stands in `plan`.
 
+pub(crate) mod asked;
 pub(crate) mod backoff;
 pub(crate) mod create;
 pub(crate) mod hook;

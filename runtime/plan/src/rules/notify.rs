@@ -9,9 +9,9 @@ use crate::state::Life;
 
 /// Says who has not said it yet.
 pub(crate) fn expect(draft: &mut Draft) {
-    for (c, container, record) in draft.containers().filter(|(_, k, _)| k.notify) {
+    for (c, container, record) in draft.containers() {
         let Some(running) = record.running().filter(|i| i.phase == Life::Running) else { continue };
-        if !running.notified && running.stop.is_none() {
+        if running.definition(container).notify && !running.notified && running.stop.is_none() {
             let reason = format!("\"{}\" has not said that it is ready (READY=1)", container.name);
             draft.wait(Subject::Container(c), reason, Some(running.since.mono), None);
         }

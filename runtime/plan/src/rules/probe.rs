@@ -14,6 +14,7 @@
 use crate::fact::{Action, ProbeKind, Stop, Subject};
 use crate::model::Probe;
 use crate::plan::Draft;
+use crate::rules::stop;
 use crate::state::{Attempts, Incarnation, Life};
 use crate::time::Mono;
 
@@ -27,7 +28,7 @@ pub(crate) fn attempt(draft: &mut Draft) {
     for (c, container, record) in draft.containers() {
         let Some(running) = record.running().filter(|i| i.phase == Life::Running) else { continue };
         for kind in [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness] {
-            let Some(probe) = container.probe(kind) else { continue };
+            let Some(probe) = running.definition(container).probe(kind) else { continue };
             if let Some(first) = first_tick(draft, c, running, kind, probe) {
                 one(draft, c, running, kind, probe, first);
             }
@@ -43,13 +44,14 @@ fn first_tick(
     kind: ProbeKind,
     probe: &Probe,
 ) -> Option<Mono> {
-    let is_stopped = running.stop.is_some() || draft.state.ending.is_some();
+    let is_asked = stop::asked_for(&draft.state.records[c], running).is_some();
+    let is_stopped = running.stop.is_some() || draft.state.ending.is_some() || is_asked;
     let after = match kind {
         ProbeKind::Startup => {
             if is_stopped || running.startup.result == Some(true) {
                 return None;
             }
-            match draft.pod.containers[c].post_start {
+            match running.definition(&draft.pod.containers[c]).post_start {
                 true => {
                     running.post_start.ended.filter(|_| running.post_start.failure.is_none())?
                 }

@@ -12,6 +12,9 @@ use crate::state::{Restarting, Run, State};
 /// Whether container `c` is to run (again) when it does not, in a pod that does not end.
 pub(crate) fn wanted(pod: &Pod, state: &State, c: usize) -> bool {
     let (container, record) = (&pod.containers[c], &state.records[c]);
+    if record.down.is_some() {
+        return false;
+    }
     let Some(last) = &record.last else { return true };
     record.forced
         || record.again
@@ -93,6 +96,8 @@ pub(crate) fn refusal(pod: &Pod, state: &State, c: usize) -> Option<&'static str
         Some("the pod ends")
     } else if pod.containers[c].kind == Kind::Init {
         Some("it is an init container: it runs to completion, and what comes after relies on it")
+    } else if record.down.is_some() {
+        Some("a user has stopped it (`podshim start` starts it again)")
     } else if record.running().is_some() {
         None
     } else if record.last.is_none() {

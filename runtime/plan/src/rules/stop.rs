@@ -14,7 +14,7 @@ use crate::fact::{Action, Stop, Subject};
 use crate::model::{Kind, Pod};
 use crate::plan::Draft;
 use crate::rules::hook;
-use crate::state::{Clock, Incarnation, Life, SandboxPhase, State};
+use crate::state::{Clock, Incarnation, Life, Record, SandboxPhase, State};
 use crate::time::Mono;
 
 /// The least time between stop signal and SIGKILL (a kubelet's `minimumGracePeriodInSeconds`).
@@ -27,13 +27,25 @@ pub(crate) fn containers(draft: &mut Draft) {
             match &running.stop {
                 Some(stop) if hook::before_stop(draft, c, running, stop.clock) => {}
                 Some(stop) => signal_then_kill(draft, c, running, stop.clock),
-                None if record.restart_asked => {
-                    let (inc, why, grace_s) = (running.inc, Stop::Restart, draft.pod.grace_s);
-                    draft.act(Action::Stop { c, inc, why, grace_s });
+                None => {
+                    if let Some(why) = asked_for(record, running) {
+                        let (inc, grace_s) = (running.inc, draft.pod.grace_s);
+                        draft.act(Action::Stop { c, inc, why, grace_s });
+                    }
                 }
-                None => {}
             }
         }
+    }
+}
+
+/// What a user wants a container to be stopped for.
+pub(crate) fn asked_for(record: &Record, running: &Incarnation) -> Option<Stop> {
+    if record.down.is_some() {
+        Some(Stop::Asked)
+    } else if running.old.is_some() {
+        Some(Stop::Changed)
+    } else {
+        record.restart_asked.then_some(Stop::Restart)
     }
 }
 

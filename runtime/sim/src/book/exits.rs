@@ -5,7 +5,7 @@ use plan::{Exit, Kind, Mono, RestartPolicy, RuleAction, Stop};
 
 use super::{Book, Last, Stage};
 
-impl Book<'_> {
+impl Book {
     pub(super) fn exited(&mut self, now: Mono, c: usize, inc: u32, exit: &Exit) {
         let (ends, over) = (self.ending.is_some(), self.starting_over);
         let is_init = self.pod.containers[c].kind == Kind::Init;
@@ -17,22 +17,26 @@ impl Book<'_> {
         }
         (body.stage, body.since) = (Stage::Dead, now);
         if stage == Stage::Making || stage == Stage::Waits {
-            if stage == Stage::Waits && body.killed.is_none() {
+            if stage == Stage::Waits && body.killed.is_none() && body.old.is_none() {
                 own.creation.add(now);
             }
             return;
         }
         let why = body.stop.map(|(why, _)| why);
-        let by_user = why == Some(Stop::Restart);
+        let for_health = match why {
+            Some(Stop::StartupProbe | Stop::LivenessProbe | Stop::PostStart) => true,
+            Some(Stop::Restart | Stop::Changed | Stop::Asked) | None => false,
+        };
+        let by_user = body.old.is_some() || (why.is_some() && !for_health);
         let last = Last {
             finished: now,
             code: exit.code,
             cannot_execute: exit.start_error.is_some(),
-            for_health: why.is_some() && !by_user,
+            for_health,
         };
         own.last = Some(last);
         own.ran = true;
-        own.completed |= is_init && exit.code == 0 && !exit.oom;
+        own.completed |= is_init && exit.code == 0 && !exit.oom && !by_user;
         own.waived = !own.completed && (own.wished || by_user);
         own.wished = false;
         let free = !own.completed && !by_user && !ends && !over && !last.for_health;
@@ -54,6 +58,9 @@ impl Book<'_> {
     /// Whether container `c`, not running, is to run in a pod that does not end.
     pub(crate) fn is_wanted(&self, c: usize) -> bool {
         let (container, own) = (&self.pod.containers[c], &self.own[c]);
+        if own.down {
+            return false;
+        }
         let Some(last) = own.last else { return true };
         if own.waived || own.cause {
             return true;
@@ -88,12 +95,14 @@ impl Book<'_> {
         Some(last.finished.plus_s(delay).min(decided.plus_s(600)))
     }
 
-    /// Whether every init container before `c` has completed and every sidecar before it was started.
+    /// Whether every init container before `c` has completed and every sidecar before it was started, or
+    /// stopped by a user. Once they all have, nothing waits for its turn any more.
     pub(crate) fn is_its_turn(&self, c: usize) -> bool {
-        (0..c).all(|before| match self.pod.containers[before].kind {
-            Kind::Init => self.own[before].completed,
-            Kind::Sidecar => self.own[before].was_started,
-            Kind::Main => true,
-        })
+        self.initialized
+            || (0..c).all(|before| match self.pod.containers[before].kind {
+                Kind::Init => self.own[before].completed,
+                Kind::Sidecar => self.own[before].was_started || self.own[before].down,
+                Kind::Main => true,
+            })
     }
 }

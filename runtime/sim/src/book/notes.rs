@@ -1,11 +1,11 @@
 //! What each fact changes in the book.
 
-use plan::{Container, Fact, Hook, Kind, Mono, ProbeKind};
+use plan::{Change, Container, Fact, Hook, Kind, Mono, ProbeKind};
 
 use super::{Body, Book, Grace, HookBook, Own, Sandbox, Stage, Streak};
 use crate::schedule::{Said, Schedule};
 
-impl Book<'_> {
+impl Book {
     pub(super) fn note_fact(&mut self, now: Mono, fact: &Fact) {
         match fact {
             Fact::Accepted => self.accepted = self.accepted.or(Some(now)),
@@ -24,6 +24,15 @@ impl Book<'_> {
                 self.delete(now, 0);
             }
             Fact::RestartAsked { c } => self.wish(*c),
+            Fact::StopAsked { c } | Fact::StartAsked { c } => {
+                if !self.refuses(fact) {
+                    self.stand(*c, matches!(fact, Fact::StartAsked { .. }));
+                }
+            }
+            Fact::Changed { containers, active_deadline_s } => {
+                containers.iter().for_each(|change| self.changed(change));
+                self.pod.active_deadline_s = active_deadline_s.or(self.pod.active_deadline_s);
+            }
             Fact::Ending { why, grace_s } if self.ending.is_none() => {
                 self.ending = Some((*why, Grace { since: now, seconds: *grace_s }));
             }
@@ -58,7 +67,7 @@ impl Book<'_> {
     /// Sidecars and mains that run, or are to run again, can be restarted in a pod that does not end.
     fn wish(&mut self, c: usize) {
         let Some(container) = self.pod.containers.get(c) else { return };
-        if self.ending.is_some() || container.kind == Kind::Init {
+        if self.ending.is_some() || container.kind == Kind::Init || self.own[c].down {
             return;
         }
         let wanted = self.is_wanted(c);
@@ -68,6 +77,46 @@ impl Book<'_> {
         } else if own.last.is_some() && wanted {
             own.waived = true;
         }
+    }
+
+    /// Whether a user is told that it cannot be done.
+    pub(crate) fn refuses(&self, fact: &Fact) -> bool {
+        let stands = |c: &usize| {
+            let is_sidecar = self.pod.containers.get(*c).is_some_and(|k| k.kind == Kind::Sidecar);
+            (is_sidecar && self.ending.is_none()).then(|| self.own[*c].down)
+        };
+        match fact {
+            Fact::StopAsked { c } => stands(c) != Some(false),
+            Fact::StartAsked { c } => stands(c) != Some(true),
+            Fact::Changed { .. } => self.ending.is_some() || self.deleted.is_some(),
+            _ => false,
+        }
+    }
+
+    /// A sidecar goes down and stays there, or comes up, then at once.
+    fn stand(&mut self, c: usize, up: bool) {
+        let own = &mut self.own[c];
+        own.down = !up;
+        own.waived = up && own.on().is_none() && own.last.is_some();
+    }
+
+    /// A container is another one, or has other limits. What went wrong with the old one is forgotten,
+    /// and what was not over by itself comes back.
+    fn changed(&mut self, change: &Change) {
+        let c = change.c;
+        let comes_back = self.own[c].last.is_some() && !self.is_finished(c);
+        let before = std::mem::replace(&mut self.pod.containers[c], change.container.clone());
+        if !change.restart {
+            return;
+        }
+        let own = &mut self.own[c];
+        for body in own.bodies.iter_mut().filter(|b| b.stage != Stage::Dead && b.old.is_none()) {
+            body.old = Some(Box::new(before.clone()));
+        }
+        own.waived |= own.on().is_none() && comes_back;
+        own.entry = None;
+        (own.creation, own.image) = (Streak::default(), Streak::default());
+        (own.has_image, own.asked_since_creation, own.pulling) = (false, false, false);
     }
 
     fn note_of_container(&mut self, now: Mono, fact: &Fact) {
@@ -90,11 +139,11 @@ impl Book<'_> {
             }
             Fact::CreateFailed { c, inc, .. } => {
                 let own = &mut self.own[*c];
-                let before = own.bodies.len();
-                own.bodies.retain(|b| b.inc != *inc || b.stage != Stage::Making);
-                if own.bodies.len() < before {
+                let making = |b: &Body| b.inc == *inc && b.stage == Stage::Making;
+                if own.bodies.iter().any(|b| making(b) && b.old.is_none()) {
                     own.creation.add(now);
                 }
+                own.bodies.retain(|b| !making(b));
             }
             Fact::Starting { c, inc } => self.starting(now, *c, *inc),
             Fact::Exited { c, inc, exit } => self.exited(now, *c, *inc, exit),
@@ -140,6 +189,8 @@ impl Book<'_> {
         let Some(container) = self.pod.containers.get(c) else { return };
         let Some(own) = self.own.get_mut(c) else { return };
         let Some(body) = own.bodies.iter_mut().find(|b| b.inc == inc) else { return };
+        let old = body.old.clone();
+        let container = old.as_deref().unwrap_or(container);
         match (fact, body.stage) {
             (Fact::Created { .. }, Stage::Making) => {
                 (body.stage, body.since) = (Stage::Waits, now);
@@ -162,6 +213,7 @@ impl Book<'_> {
 fn body(inc: u32, now: Mono) -> Body {
     Body {
         inc,
+        old: None,
         stage: Stage::Making,
         since: now,
         started: None,
@@ -251,7 +303,7 @@ impl Own {
         match container.kind {
             Kind::Init => self.completed,
             Kind::Sidecar | Kind::Main => self.bodies.iter().any(|b: &Body| {
-                let passes = container.readiness.is_none()
+                let passes = b.made_from(container).readiness.is_none()
                     || b.schedule(ProbeKind::Readiness).verdict == Some(true);
                 b.stage == Stage::Runs && b.started.is_some() && passes
             }),

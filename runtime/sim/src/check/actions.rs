@@ -1,10 +1,10 @@
 //! Whether an action may be done now.
 
-use plan::{Action, End, Hook, Kind, Mono, ProbeKind, PullWhen, Stop};
+use plan::{Action, Container, End, Hook, Kind, Mono, ProbeKind, PullWhen, Stop};
 
 use crate::book::{Body, Book, Checked, Sandbox, Stage, must};
 
-impl Book<'_> {
+impl Book {
     /// Checks an action before it is carried out.
     pub(crate) fn check_action(&self, now: Mono, action: &Action) -> Checked {
         must!(
@@ -19,7 +19,7 @@ impl Book<'_> {
             Action::Start { c, inc, restart_count } => self.check_start(now, c, inc, restart_count),
             Action::Probe { c, inc, kind, early, timeout_s } => {
                 self.check_probe(now, c, inc, kind, early)?;
-                let meant = self.pod.containers[c].probe(kind).map(|p| p.timeout_s);
+                let meant = self.made_from(c, inc).probe(kind).map(|p| p.timeout_s);
                 must!(self, meant == Some(timeout_s), "a probe's timeout is {timeout_s} s");
                 Ok(())
             }
@@ -79,8 +79,19 @@ impl Book<'_> {
     pub(crate) fn needs_a_body(&self, c: usize) -> bool {
         let (container, own) = (&self.pod.containers[c], &self.own[c]);
         let stands_by = container.standby && !container.at_start && container.kind != Kind::Init;
-        let wanted = if own.on().is_some() { stands_by } else { self.is_wanted(c) };
+        let wanted = match own.on() {
+            // The new one is made while the old one is being stopped.
+            Some(on) if on.old.is_some() => !container.at_start && !own.down,
+            Some(_) => stands_by && !own.down,
+            None => self.is_wanted(c),
+        };
         own.spare().is_none() && wanted
+    }
+
+    /// What an incarnation was made from.
+    pub(crate) fn made_from(&self, c: usize, inc: u32) -> &Container {
+        let container = &self.pod.containers[c];
+        self.body(c, inc).map_or(container, |body| body.made_from(container))
     }
 
     /// Whether it can be made from the image that is known.
@@ -134,7 +145,7 @@ impl Book<'_> {
         must!(self, self.ending.is_none(), "{name} is started while the pod ends");
         must!(self, !self.starting_over, "{name} is started while the pod starts over");
         must!(self, own.on().is_none(), "{name} is started while it runs");
-        let waits = own.body(inc).is_some_and(|b| b.stage == Stage::Waits && b.killed.is_none());
+        let waits = own.body(inc).is_some_and(|b| b.stage == Stage::Waits && b.is_spare());
         must!(self, waits, "{name}/{inc} is started, but does not wait for it");
         must!(self, self.is_wanted(c), "{name} is started against its restart policy");
         must!(self, self.is_its_turn(c), "{name} is started out of order");
@@ -171,7 +182,7 @@ impl Book<'_> {
 
     fn check_probe(&self, now: Mono, c: usize, inc: u32, kind: ProbeKind, early: bool) -> Checked {
         let name = self.name(c);
-        let (Some(body), Some(probe)) = (self.runs(c, inc), self.pod.containers[c].probe(kind))
+        let (Some(body), Some(probe)) = (self.runs(c, inc), self.made_from(c, inc).probe(kind))
         else {
             must!(
                 self,
@@ -180,7 +191,7 @@ impl Book<'_> {
             );
             return Ok(());
         };
-        let hooked = !self.pod.containers[c].post_start || body.post.ended.is_some();
+        let hooked = !self.made_from(c, inc).post_start || body.post.ended.is_some();
         must!(self, hooked, "{name} is probed before its postStart hook has returned");
         must!(
             self,
@@ -201,7 +212,7 @@ impl Book<'_> {
     }
 
     fn check_hook(&self, now: Mono, c: usize, inc: u32, hook: Hook) -> Checked {
-        let (container, name) = (&self.pod.containers[c], self.name(c));
+        let (container, name) = (self.made_from(c, inc), self.name(c));
         let Some(body) = self.runs(c, inc) else {
             must!(self, false, "a hook of {name}/{inc}, which does not run");
             return Ok(());
@@ -233,7 +244,7 @@ impl Book<'_> {
     }
 
     fn check_stop(&self, c: usize, inc: u32, why: Stop, grace_s: u32) -> Checked {
-        let (container, own, name) = (&self.pod.containers[c], &self.own[c], self.name(c));
+        let (container, own, name) = (self.made_from(c, inc), &self.own[c], self.name(c));
         let Some(body) = self.runs(c, inc) else {
             must!(self, false, "{name}/{inc} is stopped, but does not run");
             return Ok(());
@@ -253,6 +264,8 @@ impl Book<'_> {
             Stop::LivenessProbe => (failed(ProbeKind::Liveness), grace_of(ProbeKind::Liveness)),
             Stop::PostStart => (body.post.failed, self.pod.grace_s),
             Stop::Restart => (own.wished, self.pod.grace_s),
+            Stop::Changed => (body.old.is_some(), self.pod.grace_s),
+            Stop::Asked => (own.down, self.pod.grace_s),
         };
         must!(self, may, "{name} is stopped for {why:?} without a reason");
         must!(

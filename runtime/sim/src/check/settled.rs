@@ -21,7 +21,7 @@ impl Next {
     }
 }
 
-impl Book<'_> {
+impl Book {
     /// Nothing is left undone that is due. Answers when the next thing is.
     pub(crate) fn check_settled(&self, now: Mono) -> Result<Option<Mono>, Broken> {
         let mut next = Next { now, at: None };
@@ -56,6 +56,10 @@ impl Book<'_> {
             must!(self, !late, "no sandbox is made");
         }
         for c in 0..self.own.len() {
+            let outdated =
+                |b: &Body| b.stage == Stage::Waits && b.old.is_some() && b.killed.is_none();
+            let outdated = self.own[c].bodies.iter().any(outdated);
+            must!(self, !outdated, "what waits of {} is of before its change", self.name(c));
             self.settled_creation(next, c)?;
             self.settled_start(next, c)?;
             if let Some(body) = self.own[c].bodies.iter().find(|b| b.stage == Stage::Runs) {
@@ -99,7 +103,7 @@ impl Book<'_> {
     }
 
     fn settled_running(&self, next: &mut Next, c: usize, body: &Body) -> Checked {
-        let (container, name) = (&self.pod.containers[c], self.name(c));
+        let (container, name) = (body.made_from(&self.pod.containers[c]), self.name(c));
         self.settled_probes(next, c, body)?;
         if body.stop.is_some() {
             return self.settled_stop(next, c, body);
@@ -108,6 +112,8 @@ impl Book<'_> {
         must!(self, hooked, "the postStart hook of {name} does not run");
         must!(self, !body.post.failed, "{name} is not stopped, although its postStart failed");
         must!(self, !self.own[c].wished, "{name} is not restarted, although a user asked");
+        must!(self, !self.own[c].down, "{name} is not stopped, although a user asked");
+        must!(self, body.old.is_none(), "{name} is not stopped, although it was changed");
         for kind in [ProbeKind::Startup, ProbeKind::Liveness] {
             let failed = body.schedule(kind).verdict == Some(false);
             must!(self, !failed, "{name} is not stopped, although its {kind:?} probe failed");
@@ -117,7 +123,8 @@ impl Book<'_> {
 
     fn settled_probes(&self, next: &mut Next, c: usize, body: &Body) -> Checked {
         for kind in [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness] {
-            let Some(probe) = self.pod.containers[c].probe(kind) else { continue };
+            let container = body.made_from(&self.pod.containers[c]);
+            let Some(probe) = container.probe(kind) else { continue };
             if !self.is_probed(body, kind) {
                 continue;
             }
@@ -201,7 +208,7 @@ impl Book<'_> {
             Some(body) => {
                 body.stop.is_some() || (body.stage == Stage::Runs && !own.is_ready(container))
             }
-            None => !self.starting_over && self.is_wanted(c),
+            None => !self.starting_over && (own.down || self.is_wanted(c)),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::book::{Body, Book, Checked, Grace, Sandbox, Stage, must};
 
 const LEAST_S: u64 = 2;
 
-impl Book<'_> {
+impl Book {
     pub(crate) fn is_stopped(&self, body: &Body) -> bool {
         body.stop.is_some() || self.ending.is_some()
     }
@@ -38,7 +38,7 @@ impl Book<'_> {
     /// Whether the preStop hook holds the signal back.
     pub(crate) fn is_hook_on(&self, now: Mono, c: usize, body: &Body) -> bool {
         let has_time = self.first_end(body).is_some_and(|end| now < end);
-        self.pod.containers[c].pre_stop && body.pre.ended.is_none() && has_time
+        body.made_from(&self.pod.containers[c]).pre_stop && body.pre.ended.is_none() && has_time
     }
 
     /// Whether the order of sidecars holds the signal back.
@@ -110,7 +110,7 @@ impl Book<'_> {
         must!(self, body.killed.is_none(), "{name} is killed twice");
         match body.stage {
             Stage::Waits => {
-                let in_vain = self.ending.is_some() || self.is_finished(c);
+                let in_vain = self.ending.is_some() || self.is_finished(c) || body.old.is_some();
                 must!(
                     self,
                     in_vain && !self.starting_over,

@@ -14,7 +14,7 @@ pub(crate) struct Told {
     conditions: Vec<(&'static str, String)>,
 }
 
-impl Book<'_> {
+impl Book {
     /// Checks a status against what was told before and against the book.
     pub(crate) fn check_told(&self, at: At, told: &mut Told, status: &PodStatus) -> Checked {
         self.check_phase(told, status.phase)?;
@@ -64,6 +64,7 @@ impl Book<'_> {
         if let ContainerState::Waiting { reason, .. } = &shown.state {
             must!(self, !reason.is_empty(), "{name} waits without a reason");
             let over = own.last.is_some() && (self.ending.is_some() || !self.is_wanted(c));
+            let over = over && (self.ending.is_some() || !own.down);
             must!(self, !over, "{name} is told to wait ({reason}), but has ended");
         }
         Ok(())

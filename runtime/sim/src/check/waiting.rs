@@ -4,7 +4,7 @@ use plan::{Mono, Plan, Subject};
 
 use crate::book::{Book, Checked, must};
 
-impl Book<'_> {
+impl Book {
     /// Checks a plan that asks for nothing to be done.
     pub(crate) fn check_waiting(&self, now: Mono, plan: &Plan, next: Option<Mono>) -> Checked {
         for waiting in &plan.waiting {

@@ -11,7 +11,7 @@ use super::teller::Teller;
 use super::words::show_time;
 
 /// An action in words, and which `tell` it needs to be told.
-pub(super) fn action(teller: &Teller<'_>, action: &Action) -> (&'static str, String) {
+pub(super) fn action(teller: &Teller, action: &Action) -> (&'static str, String) {
     let one = |verb: &str, c: &usize, inc: &u32| format!("{verb} {}/{inc}", teller.name(*c));
     match action {
         Action::MakeSandbox => ("sandbox", "make sandbox".into()),
@@ -41,7 +41,7 @@ pub(super) fn action(teller: &Teller<'_>, action: &Action) -> (&'static str, Str
     }
 }
 
-impl Teller<'_> {
+impl Teller {
     /// Answers a question.
     pub(super) fn ask(&mut self, words: &[&str]) -> Result<(), String> {
         match words {
@@ -56,14 +56,14 @@ impl Teller<'_> {
             ["conditions"] => self.show_conditions(),
             ["waiting"] => self.show_waiting(),
             ["events"] => self.show_events(),
-            ["exit-code"] => self.say(format!("exit code {}", exit_code(self.pod, &self.state))),
+            ["exit-code"] => self.say(format!("exit code {}", exit_code(&self.pod, &self.state))),
             _ => return Err(format!("nobody knows how to {}", words.join(" "))),
         }
         Ok(())
     }
 
     fn show_status(&mut self) {
-        let status = status(self.pod, &self.state, self.at());
+        let status = status(&self.pod, &self.state, self.at());
         let reason = status.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
         self.say(format!("{:?}{reason}", status.phase));
         for one in all(status) {
@@ -72,7 +72,7 @@ impl Teller<'_> {
     }
 
     fn show_container(&mut self, name: &str) -> Result<(), String> {
-        let status = status(self.pod, &self.state, self.at());
+        let status = status(&self.pod, &self.state, self.at());
         let one = all(status).into_iter().find(|s| s.name == name);
         let one = one.ok_or_else(|| format!("the pod has no container {name}"))?;
         self.say(container(&one));
@@ -80,7 +80,7 @@ impl Teller<'_> {
     }
 
     fn show_conditions(&mut self) {
-        for condition in status(self.pod, &self.state, self.at()).conditions {
+        for condition in status(&self.pod, &self.state, self.at()).conditions {
             let since = clock(&condition.last_transition_time);
             let mut text = format!("{} {} since {since}", condition.kind, condition.status);
             for more in [condition.reason.map(str::to_owned), condition.message] {
@@ -92,7 +92,7 @@ impl Teller<'_> {
     }
 
     fn show_waiting(&mut self) {
-        let plan = plan(self.pod, &self.state, self.now);
+        let plan = plan(&self.pod, &self.state, self.now);
         for waiting in plan.waiting {
             let who = match waiting.subject {
                 Subject::Pod => "pod",

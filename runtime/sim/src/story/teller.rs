@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plan::{
-    Action, At, Event, Exit, Fact, Hook, Life, Mono, Pod, ProbeKind, StartError, State, Wall, fold,
-    narrate, plan,
+    Action, At, Change, Event, Exit, Fact, Hook, Life, Mono, Pod, ProbeKind, StartError, State,
+    Wall, change, fold, narrate, plan, refusal,
 };
 
 use super::words;
 use crate::book::{Book, Broken};
+use crate::pod_line;
 use crate::table::Row;
 use crate::world::Record;
 
@@ -18,15 +19,16 @@ const WALL_START_S: u64 = 1_767_225_600;
 type Told = Result<(), String>;
 
 /// The world.
-pub(super) struct Teller<'a> {
-    pub(super) pod: &'a Pod,
+pub(super) struct Teller {
+    /// What the pod is now.
+    pub(super) pod: Pod,
     pub(super) state: State,
     pub(super) now: Mono,
     pub(super) events: Vec<Event>,
     answers: Vec<String>,
     asked: Vec<Row>,
     journal: Vec<Record>,
-    book: Book<'a>,
+    book: Book,
     broken: Option<Broken>,
     /// Kinds of action that are told besides the ordinary ones: `create`, `resolve`, `clean`, ….
     told: BTreeSet<String>,
@@ -39,10 +41,10 @@ pub(super) struct Teller<'a> {
     troubles: BTreeMap<String, String>,
 }
 
-impl<'a> Teller<'a> {
-    pub(super) fn new(pod: &'a Pod) -> Teller<'a> {
+impl Teller {
+    pub(super) fn new(pod: &Pod) -> Teller {
         Teller {
-            pod,
+            pod: pod.clone(),
             state: State::new(pod),
             now: Mono(0),
             events: Vec::new(),
@@ -79,7 +81,7 @@ impl<'a> Teller<'a> {
         if at < self.now {
             return Err("a story does not go back".to_owned());
         }
-        while let Some(wake) = plan(self.pod, &self.state, self.now).wake_at {
+        while let Some(wake) = plan(&self.pod, &self.state, self.now).wake_at {
             if wake <= self.now {
                 return Err("the heart wants to be woken in the past".to_owned());
             }
@@ -129,6 +131,29 @@ impl<'a> Teller<'a> {
                 let inc = self.running(c)?;
                 self.fold(Fact::Notified { c, inc });
             }
+            ["change", "pod", deadline] => {
+                let active_deadline_s = Some(words::number(deadline)?.1);
+                self.wish(Fact::Changed { containers: Vec::new(), active_deadline_s });
+            }
+            ["change", name, ..] => {
+                let c = self.index(name)?;
+                let kind = pod_line::kind_word(self.pod.containers[c].kind);
+                let container = pod_line::container(&format!("{kind} {}", words[1..].join(" ")))?;
+                self.changed(Change { c, container, restart: true });
+            }
+            ["resize", name] => {
+                let c = self.index(name)?;
+                let container = self.pod.containers[c].clone();
+                self.changed(Change { c, container, restart: false });
+            }
+            ["stop", name] => {
+                let c = self.index(name)?;
+                self.wish(Fact::StopAsked { c });
+            }
+            ["start", name] => {
+                let c = self.index(name)?;
+                self.wish(Fact::StartAsked { c });
+            }
             ["tell", kinds @ ..] => self.told = kinds.iter().map(|k| (*k).into()).collect(),
             ["fail", what @ .., how] => {
                 self.troubles.insert(what.join(" "), (*how).into());
@@ -140,6 +165,12 @@ impl<'a> Teller<'a> {
                 self.troubles.remove(&what.join(" "));
             }
             ["created", name] => self.created(self.index(name)?)?,
+            ["late", name, inc] => self.created_as(self.index(name)?, words::incarnation(inc)?),
+            ["late", name, inc, "fails"] => {
+                let (c, inc) = (self.index(name)?, words::incarnation(inc)?);
+                let (reason, message) = ("CreateContainerError".into(), "no room".into());
+                self.fold(Fact::CreateFailed { c, inc, reason, message });
+            }
             ["pulled", name] => self.image_ready(self.index(name)?, true),
             question => {
                 let first = self.answers.len();
@@ -169,16 +200,33 @@ impl<'a> Teller<'a> {
         found.ok_or_else(|| format!("the pod has no container {name}"))
     }
 
-    pub(super) fn name(&self, c: usize) -> &'a str {
+    pub(super) fn name(&self, c: usize) -> &str {
         self.pod.containers.get(c).map_or("?", |k| &k.name)
     }
 
     fn fold(&mut self, fact: Fact) {
-        self.events.extend(narrate(self.pod, &self.state, &fact));
+        self.events.extend(narrate(&self.pod, &self.state, &fact));
         let at = self.at();
-        fold(self.pod, &mut self.state, at, &fact);
+        fold(&self.pod, &mut self.state, at, &fact);
         self.book.note(self.now, &fact);
+        change(&mut self.pod, &fact);
         self.journal.push(Record { at, fact });
+    }
+
+    /// A user's wish, unless it is refused; then why.
+    fn wish(&mut self, fact: Fact) {
+        let refused = refusal(&self.pod, &self.state, &fact);
+        if refused.is_some() != self.book.refuses(&fact) {
+            self.check(Err(Broken(format!("a user hears {refused:?} of {fact:?}"))));
+        }
+        match refused {
+            Some(why) => self.say(format!("refused: {why}")),
+            None => self.fold(fact),
+        }
+    }
+
+    fn changed(&mut self, change: Change) {
+        self.wish(Fact::Changed { containers: vec![change], active_deadline_s: None });
     }
 
     /// Remembers the first promise that is broken.
@@ -190,7 +238,7 @@ impl<'a> Teller<'a> {
 
     fn settle(&mut self) -> Told {
         for _ in 0..100 {
-            let plan = plan(self.pod, &self.state, self.now);
+            let plan = plan(&self.pod, &self.state, self.now);
             if plan.actions.is_empty() {
                 let next = self.book.check_settled(self.now);
                 let checked = next.and_then(|next| self.book.check_waiting(self.now, &plan, next));
@@ -309,7 +357,7 @@ impl<'a> Teller<'a> {
     fn create(&mut self, c: usize, inc: u32) -> Told {
         self.fold(Fact::Creating { c, inc });
         match self.trouble("create", c) {
-            None => self.created(c)?,
+            None => self.created_as(c, inc),
             Some(how) if how == "hold" => {}
             Some(reason) => {
                 let message = "no room".into();
@@ -324,10 +372,14 @@ impl<'a> Teller<'a> {
         let Some(inc) = creating.map(|i| i.inc) else {
             return Err(format!("{} is not being created", self.name(c)));
         };
+        self.created_as(c, inc);
+        Ok(())
+    }
+
+    fn created_as(&mut self, c: usize, inc: u32) {
         let container_id = format!("{}-{inc}", self.name(c));
         let pid = i32::try_from(1000 + c * 100).unwrap_or(0) + i32::try_from(inc).unwrap_or(0);
         self.fold(Fact::Created { c, inc, pid, inode: 7, container_id });
-        Ok(())
     }
 
     fn running(&self, c: usize) -> Result<u32, String> {

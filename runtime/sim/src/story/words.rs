@@ -34,6 +34,10 @@ pub(super) fn number(text: &str) -> Result<(&str, u32), String> {
     Ok((key, value.parse().map_err(|_| format!("{value} is no number"))?))
 }
 
+pub(super) fn incarnation(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{text} is no number of an incarnation"))
+}
+
 pub(super) fn code(text: &str) -> Result<i32, String> {
     text.parse().map_err(|_| format!("{text} is no exit code"))
 }

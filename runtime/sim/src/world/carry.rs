@@ -153,14 +153,17 @@ impl World<'_> {
         if self.real(c, inc) != Real::Waits {
             return;
         }
-        let (temper, pod, container) = (self.temper, self.pod, &self.pod.containers[c]);
+        let temper = self.temper;
+        let container = self.book.made_from(c, inc).clone();
+        let policy = container.policy.unwrap_or(self.pod.restart_policy);
         self.set(c, inc, Real::Executes);
         let start = self.choose(Key::of(Deed::Start, c, inc), |rng| temper.start(rng));
         if start.how == How::CannotExecute {
             return self.later(start.after_ms, Event::Ended { c, inc, how: start.how });
         }
         self.later(start.after_ms, Event::Started { c, inc });
-        let life = self.choose(Key::of(Deed::Life, c, inc), |rng| temper.life(rng, pod, container));
+        let life =
+            self.choose(Key::of(Deed::Life, c, inc), |rng| temper.life(rng, &container, policy));
         if life.how != How::Hangs {
             self.later(life.after_ms, Event::Ended { c, inc, how: life.how });
         }

@@ -15,7 +15,7 @@
 //! A process that has ended meanwhile is told late, with its exit code. The heart has no fact for a
 //! code that is lost, so that does not happen here.
 
-use plan::{At, Fact, Hook, Mono, ProbeKind, State, Wall, exit_code, fold, plan, status};
+use plan::{At, Fact, Hook, Mono, ProbeKind, State, Wall, change, exit_code, fold, plan, status};
 
 use super::{Real, World};
 use crate::book::{Checked, Sandbox, Stage, must};
@@ -118,23 +118,26 @@ impl World<'_> {
 
     /// Folding the journal gives the same memory; with other wall clocks, the same decisions.
     pub(crate) fn check_journal(&self) -> Checked {
-        let mut same = State::new(self.pod);
-        let mut elsewhere = State::new(self.pod);
+        let mut pod = self.born.clone();
+        let mut same = State::new(&pod);
+        let mut elsewhere = State::new(&pod);
         for (index, record) in self.journal.iter().enumerate() {
-            fold(self.pod, &mut same, record.at, &record.fact);
+            fold(&pod, &mut same, record.at, &record.fact);
             let wall = Wall(1 + (index as u64 * 7919) % 1_000_000 * Mono::SECOND);
-            fold(self.pod, &mut elsewhere, At { wall, ..record.at }, &record.fact);
+            fold(&pod, &mut elsewhere, At { wall, ..record.at }, &record.fact);
+            change(&mut pod, &record.fact);
         }
         must!(self.book, same == self.state, "the journal gives another memory");
-        let one = plan(self.pod, &self.state, self.now);
-        must!(self.book, one == plan(self.pod, &elsewhere, self.now), "the wall clock decides");
-        let code = exit_code(self.pod, &self.state);
+        must!(self.book, pod == self.pod, "the journal gives another pod");
+        let one = plan(&self.pod, &self.state, self.now);
+        must!(self.book, one == plan(&self.pod, &elsewhere, self.now), "the wall clock decides");
+        let code = exit_code(&self.pod, &self.state);
         must!(
             self.book,
-            code == exit_code(self.pod, &elsewhere),
+            code == exit_code(&self.pod, &elsewhere),
             "the wall clock decides the exit code"
         );
-        let phase = |state: &State| status(self.pod, state, self.at()).phase;
+        let phase = |state: &State| status(&self.pod, state, self.at()).phase;
         must!(
             self.book,
             phase(&self.state) == phase(&elsewhere),

@@ -1,10 +1,11 @@
 //! What happens: the outcome of something that was begun, a process that ends, a user.
 
-use plan::{Exit, Fact, Hook, ProbeKind, StartError};
+use plan::{Change, Exit, Fact, Hook, ProbeKind, StartError, refusal};
 
 use super::{Real, World};
-use crate::book::{Checked, Stage};
+use crate::book::{Checked, Stage, must};
 use crate::choice::{Deed, How, Key};
+use crate::pods;
 use crate::tally::Fault;
 
 /// Something that happens.
@@ -161,8 +162,54 @@ impl World<'_> {
                 self.tally.fault(Fault::Restarted);
                 self.tell(Fact::RestartAsked { c })
             }
+            How::Stop { c } => self.ask(Fault::Stopped, Fact::StopAsked { c }),
+            How::StartAgain { c } => self.ask(Fault::Stopped, Fact::StartAsked { c }),
+            How::Change { c, seed } => {
+                let mut containers = vec![self.changed(c, seed)];
+                // Several at once, now and then.
+                if seed.is_multiple_of(4) && c + 1 < self.pod.containers.len() {
+                    containers.push(self.changed(c + 1, seed / 4));
+                }
+                self.ask(Fault::Changed, Fact::Changed { containers, active_deadline_s: None })
+            }
+            How::Resize { c } => {
+                let container = self.pod.containers[c].clone();
+                let containers = vec![Change { c, container, restart: false }];
+                self.ask(Fault::Changed, Fact::Changed { containers, active_deadline_s: None })
+            }
+            How::Deadline { seconds } => {
+                let (containers, active_deadline_s) = (Vec::new(), Some(seconds));
+                self.ask(Fault::Changed, Fact::Changed { containers, active_deadline_s })
+            }
             _ => Ok(()),
         }
+    }
+
+    fn changed(&self, c: usize, seed: u32) -> Change {
+        let container = pods::changed(&self.pod.containers[c], c, seed);
+        Change { c, container, restart: true }
+    }
+
+    /// A user's wish is told if it is not refused, and then what is under way for an old definition comes
+    /// to nothing: a shim listens no more to a pull of an image that nobody wants.
+    fn ask(&mut self, fault: Fault, fact: Fact) -> Checked {
+        let refused = refusal(&self.pod, &self.state, &fact);
+        must!(
+            self.book,
+            refused.is_some() == self.book.refuses(&fact),
+            "a user hears {refused:?} of {fact:?}"
+        );
+        if refused.is_some() {
+            self.tally.fault(Fault::Refused);
+            return Ok(());
+        }
+        self.tally.fault(fault);
+        if let Fact::Changed { containers, .. } = &fact {
+            let others = containers.iter().filter(|x| x.restart).map(|x| x.c).collect::<Vec<_>>();
+            self.queue
+                .retain(|due| !matches!(due.event, Event::Image { c, .. } if others.contains(&c)));
+        }
+        self.tell(fact)
     }
 }
 

@@ -14,7 +14,7 @@ use super::client::has_name;
 use super::table::age;
 use super::terminal::Output;
 use super::{Connection, PodRef, completion, find_pod, names_in, pod_name};
-use crate::pod::compile::compile;
+use crate::pod::compile::origin;
 use crate::pod::file::PodFile;
 use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
 
@@ -81,10 +81,11 @@ fn ask(layout: &Layout, pod: &PodRef) -> anyhow::Result<Told> {
 fn of_journal(layout: &Layout, pod: &PodRef) -> anyhow::Result<String> {
     let dir = layout.pod(&pod.uid);
     let file = PodFile::read(&dir.spec())?;
-    let compiled = compile(&file);
+    let mut compiled = origin(&file);
     let mut state = plan::State::new(&compiled);
     for record in runtime::journal::read(&dir.journal()).context("cannot read its history")? {
         plan::fold(&compiled, &mut state, record.at(), &record.fact);
+        plan::change(&mut compiled, &record.fact);
     }
     let now = runtime::clock::now();
     let mut object = serde_json::to_value(&file.pod)?;
