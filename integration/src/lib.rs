@@ -28,7 +28,8 @@ pub struct Instance {
     dir: tempfile::TempDir,
     state: PathBuf,
     /// One instance at a time: some tests look at the whole host.
-    _alone: MutexGuard<'static, ()>,
+    /// Most tests run alone, so that none waits for a busy machine.
+    _alone: Option<MutexGuard<'static, ()>>,
 }
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -47,9 +48,17 @@ pub struct Said {
 impl Instance {
     /// A new one, with the test image loaded as `alpine:latest`.
     pub fn new() -> Instance {
-        assert!(nix::unistd::geteuid().is_root(), "the root tests must be run as root");
         // A test that failed has poisoned it; the others still count.
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Instance::made(Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// One of several at once, in threads of their own.
+    pub fn beside_others() -> Instance {
+        Instance::made(None)
+    }
+
+    fn made(alone: Option<MutexGuard<'static, ()>>) -> Instance {
+        assert!(nix::unistd::geteuid().is_root(), "the root tests must be run as root");
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let state = PathBuf::from(format!("/run/podshim-test-{}-{number}", std::process::id()));

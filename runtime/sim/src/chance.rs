@@ -210,6 +210,7 @@ impl Temper {
                 let seed = u32::try_from(rng.below(1 << 20)).unwrap_or(0);
                 How::Change { c: container(rng), seed }
             }
+            13 if rng.percent(50) => How::NewImage { c: container(rng) },
             13 => How::Resize { c: container(rng) },
             14 => How::Deadline { seconds: rng.pick(&[1, 20, 300]) },
             15 => How::StartAgain { c: container(rng) },

@@ -164,6 +164,11 @@ pub enum How {
         /// The seed.
         seed: u32,
     },
+    /// A container gets another image, and nothing else changes.
+    NewImage {
+        /// Which.
+        c: usize,
+    },
     /// A container gets other limits while it runs.
     Resize {
         /// Which.

@@ -36,7 +36,7 @@ pub use found::Found;
 pub use life::{Case, Outcome};
 pub use pods::{of_ten as pod_of_ten, random as random_pod};
 pub use rng::Rng;
-pub use scenario::{Cue, Happening, Scenario, Seen, UserAct, UserDeed, What};
+pub use scenario::{Cue, Happening, Scenario, Seen, ToContainer, UserAct, UserDeed, What};
 pub use shrink::shrink;
 pub use small::{Searched, search};
 pub use story::{Played, StoryError, play};

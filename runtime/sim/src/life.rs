@@ -139,7 +139,7 @@ pub(crate) fn bring_to_end(world: &mut World<'_>) -> Checked {
     }
     world.fair = true;
     world.hurry();
-    if world.book.deleted.is_none() {
+    if world.book.deleted.is_none() && !world.state().is_over() {
         world.happens(&Event::User(How::Delete { grace_s: None }))?;
     }
     let grace_s = world.book.ending.map_or(0, |(_, grace)| u64::from(grace.seconds));

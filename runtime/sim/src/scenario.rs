@@ -20,7 +20,7 @@
 //! `exits CODE after TIME`. Else it runs until it is told to stop and obeys, unless it `ignores its
 //! signal`. Clauses about it are separated by commas: `startup|readiness|liveness fails N times` (then
 //! succeeds), `… fails for ever`, `… succeeds N times` (then fails), `post-start|pre-stop takes TIME`, `…
-//! fails`. A user may `delete after TIME [grace=N]` and `restart NAME after TIME`.
+//! fails`. A user may `delete after TIME [grace=N]` and `restart|change|stop|start NAME after TIME`.
 
 mod cue;
 mod judge;
@@ -100,11 +100,39 @@ pub enum UserAct {
         /// With this grace period, in seconds, or the pod's own.
         grace_s: Option<u32>,
     },
-    /// Restarts a container.
-    Restart {
+    /// Does something to a container.
+    To {
         /// Its name.
         container: String,
+        /// What.
+        deed: ToContainer,
     },
+}
+
+/// What a user does to one container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToContainer {
+    /// Restarts it.
+    Restart,
+    /// Changes its definition.
+    Change,
+    /// Stops it, a sidecar.
+    Stop,
+    /// Starts it again.
+    Start,
+}
+
+impl ToContainer {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            ToContainer::Restart => "restart",
+            ToContainer::Change => "change",
+            ToContainer::Stop => "stop",
+            ToContainer::Start => "start",
+        }
+    }
 }
 
 impl Scenario {

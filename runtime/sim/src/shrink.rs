@@ -191,6 +191,7 @@ fn without(mut line: Line, c: usize) -> Option<Line> {
     }
     if let How::Restart { c: of }
     | How::Change { c: of, .. }
+    | How::NewImage { c: of }
     | How::Resize { c: of }
     | How::Stop { c: of }
     | How::StartAgain { c: of } = &mut line.choice.how

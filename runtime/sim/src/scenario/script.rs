@@ -2,7 +2,7 @@
 
 use plan::{Hook, ProbeKind};
 
-use super::{Answers, Behaviour, Life, Scenario, UserAct};
+use super::{Answers, Behaviour, Life, Scenario, ToContainer, UserAct};
 use crate::choice::{Choice, Deed, How, Key, Line};
 use crate::life::Case;
 
@@ -27,10 +27,15 @@ impl Scenario {
         for (n, deed) in (0..).zip(&self.deeds) {
             let how = match &deed.what {
                 UserAct::Delete { grace_s } => How::Delete { grace_s: *grace_s },
-                UserAct::Restart { container } => match self.index(container) {
-                    Ok(c) => How::Restart { c },
-                    Err(_) => continue,
-                },
+                UserAct::To { container, deed } => {
+                    let Ok(c) = self.index(container) else { continue };
+                    match deed {
+                        ToContainer::Restart => How::Restart { c },
+                        ToContainer::Change => How::NewImage { c },
+                        ToContainer::Stop => How::Stop { c },
+                        ToContainer::Start => How::StartAgain { c },
+                    }
+                }
             };
             let choice = Choice::new(deed.after_ms, how);
             lines.push(Line { key: Key::of_pod(Deed::User, n), choice });

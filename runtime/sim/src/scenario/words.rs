@@ -2,7 +2,10 @@
 
 use plan::{Hook, Kind, ProbeKind};
 
-use super::{Answers, Behaviour, HookRun, Life, Scenario, UserAct, UserDeed, milliseconds, number};
+use super::{
+    Answers, Behaviour, HookRun, Life, Scenario, ToContainer, UserAct, UserDeed, milliseconds,
+    number,
+};
 
 /// As many attempts as no scenario lives to see.
 const FOR_EVER: u32 = u32::MAX;
@@ -17,9 +20,10 @@ impl Scenario {
                 let grace = grace.strip_prefix("grace=").ok_or("grace=SECONDS is expected")?;
                 (time, UserAct::Delete { grace_s: Some(number(grace)?) })
             }
-            ["restart", name, "after", time] => {
+            [verb, name, "after", time] if deed(verb).is_some() => {
                 self.index(name)?;
-                (time, UserAct::Restart { container: name.to_owned() })
+                let container = name.to_owned();
+                (time, deed(verb).map(|deed| UserAct::To { container, deed }).ok_or("a deed")?)
             }
             _ => return self.behaves(line),
         };
@@ -66,6 +70,12 @@ impl Behaviour {
         }
         Ok(())
     }
+}
+
+fn deed(word: &str) -> Option<ToContainer> {
+    [ToContainer::Restart, ToContainer::Change, ToContainer::Stop, ToContainer::Start]
+        .into_iter()
+        .find(|deed| deed.word() == word)
 }
 
 fn probe(word: &str) -> Option<ProbeKind> {

@@ -1,6 +1,6 @@
 //! What happens: the outcome of something that was begun, a process that ends, a user.
 
-use plan::{Change, Exit, Fact, Hook, ProbeKind, StartError, refusal};
+use plan::{Change, Container, Exit, Fact, Hook, ProbeKind, StartError, refusal};
 
 use super::{Real, World};
 use crate::book::{Checked, Stage, must};
@@ -170,6 +170,12 @@ impl World<'_> {
                 if seed.is_multiple_of(4) && c + 1 < self.pod.containers.len() {
                     containers.push(self.changed(c + 1, seed / 4));
                 }
+                self.ask(Fault::Changed, Fact::Changed { containers, active_deadline_s: None })
+            }
+            How::NewImage { c } => {
+                let old = self.pod.containers[c].clone();
+                let container = Container { image: format!("{}:new", old.name), ..old };
+                let containers = vec![Change { c, container, restart: true }];
                 self.ask(Fault::Changed, Fact::Changed { containers, active_deadline_s: None })
             }
             How::Resize { c } => {
