@@ -60,4 +60,16 @@ fn many_lives_are_counted_and_a_failure_is_stepped_through() {
     let said = podshim.podshim(&["simulate", "--replay", &found]);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.contains("could not be tried"), "{}", said.out);
+    // One that somebody has damaged.
+    let text = std::fs::read_to_string(&found).unwrap();
+    for (damaged, why) in [
+        (text.replace("\"deed\"", "\"c\": 7, \"deed\""), "it speaks of container 7 of"),
+        (text.replace("\"Main\"", "\"Init\""), "its pod has no main"),
+        (text[..text.len() / 2].to_owned(), "EOF while parsing"),
+    ] {
+        let said = podshim.podshim(&["simulate", "--replay", &podshim.manifest(&damaged)]);
+        assert_eq!(said.code, 1, "{}", said.out);
+        assert!(said.err.contains("is no file of a failure"), "{}", said.err);
+        assert!(said.err.contains(why), "{}", said.err);
+    }
 }

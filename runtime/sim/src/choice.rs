@@ -200,6 +200,21 @@ pub enum How {
     },
 }
 
+impl How {
+    /// The container that a user means.
+    pub(crate) fn container_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            How::Restart { c }
+            | How::Change { c, .. }
+            | How::NewImage { c }
+            | How::Resize { c }
+            | How::Stop { c }
+            | How::StartAgain { c } => Some(c),
+            _ => None,
+        }
+    }
+}
+
 /// What is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,5 +1,6 @@
 //! The file of a failure: what `podshim simulate --replay` steps through, and what a test lives again.
 
+use plan::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::book::Broken;
@@ -35,8 +36,19 @@ impl Found {
     /// Reads a file.
     ///
     /// # Errors
-    /// If it is none.
-    pub fn read(text: &str) -> Result<Found, serde_json::Error> {
-        serde_json::from_str(text)
+    /// Why it is none, or speaks of a container that its pod does not have.
+    pub fn read(text: &str) -> Result<Found, String> {
+        let found: Found = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let count = found.case.pod.containers.len();
+        if !found.case.pod.containers.iter().any(|c| c.kind == Kind::Main) {
+            return Err("its pod has no main".to_owned());
+        }
+        for mut line in found.case.script.iter().flatten().copied() {
+            let c = line.choice.how.container_mut().map_or(0, |c| *c).max(line.key.c);
+            if c >= count {
+                return Err(format!("it speaks of container {c} of {count}, counted from 0"));
+            }
+        }
+        Ok(found)
     }
 }

@@ -6,7 +6,7 @@
 use plan::{Container, Pod, PullWhen, RESTART_DELAY_MAX_S};
 
 use crate::book::Broken;
-use crate::choice::{Deed, How, Line};
+use crate::choice::{Deed, Line};
 use crate::life::Case;
 
 /// More lives than that are not spent on one failure.
@@ -189,13 +189,7 @@ fn without(mut line: Line, c: usize) -> Option<Line> {
     if !of_pod {
         line.key.c = moved(line.key.c)?;
     }
-    if let How::Restart { c: of }
-    | How::Change { c: of, .. }
-    | How::NewImage { c: of }
-    | How::Resize { c: of }
-    | How::Stop { c: of }
-    | How::StartAgain { c: of } = &mut line.choice.how
-    {
+    if let Some(of) = line.choice.how.container_mut() {
         *of = moved(*of)?;
     }
     Some(line)
@@ -204,7 +198,7 @@ fn without(mut line: Line, c: usize) -> Option<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::choice::{Choice, Key};
+    use crate::choice::{Choice, How, Key};
 
     #[test]
     fn lines_follow_their_container() {

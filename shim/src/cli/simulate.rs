@@ -99,6 +99,7 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<i32> {
     }
     if let Some(path) = &args.replay {
         let found = Found::read(&read(path)?)
+            .map_err(anyhow::Error::msg)
             .with_context(|| format!("{} is no file of a failure", path.display()))?;
         return show(args.output, &Life::of(found.case, None));
     }
