@@ -3,6 +3,7 @@
 //! The shim calls it from one thread. Slow work (creating a container) happens in forked children.
 
 pub mod cgroup;
+mod child;
 pub mod clock;
 pub mod container;
 pub mod descriptors;

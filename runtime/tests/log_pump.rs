@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use plan::Wall;
-use runtime::log::{Flow, Pump, Stream, Taken, Token, parse};
+use runtime::log::{Flow, Follower, Line, Pump, Rotation, Start, Stream, Taken, Token, parse};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -79,14 +79,16 @@ fn assert_same(said: &[u8], logged: &[u8], what: &str) {
 }
 
 const PUMP_DIRECTORY: &str = "PODSHIM_TEST_PUMP_DIRECTORY";
+const PUMP_ROTATES: &str = "PODSHIM_TEST_PUMP_ROTATES";
 const UNDER_A_FLOOD: &str =
     "a_pump_that_is_killed_again_and_again_under_a_flood_loses_and_doubles_nothing";
 
 /// A pump as a process of its own: this program again, which finds in its environment that it is one.
-fn pump_process(dir: &Path) -> Child {
+fn pump_process(dir: &Path, rotates: bool) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", UNDER_A_FLOOD])
         .env(PUMP_DIRECTORY, dir)
+        .envs(rotates.then_some((PUMP_ROTATES, "")))
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
@@ -99,6 +101,9 @@ fn log_of(dir: &Path) -> PathBuf {
 /// Works until it is killed.
 fn be_a_pump(dir: &Path) -> ! {
     let mut pump = open_pump(dir);
+    if std::env::var_os(PUMP_ROTATES).is_some() {
+        pump.rotate(Rotation { max_bytes: 8 << 10, max_files: u32::MAX });
+    }
     assert_eq!(pump.open_log(0, &log_of(dir), now()).unwrap(), Flow::Free);
     loop {
         assert_eq!(take_all(&mut pump), Flow::Free);
@@ -149,7 +154,7 @@ fn a_pump_that_is_killed_again_and_again_under_a_flood_loses_and_doubles_nothing
     // How long a pump lives before its first words are in the log differs from machine to machine, by
     // a hundredfold: measured here, and lives are multiples of it.
     let began = Instant::now();
-    let mut pump = pump_process(dir.path());
+    let mut pump = pump_process(dir.path(), false);
     while fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
         assert!(began.elapsed() < Duration::from_secs(60), "no pump ever works");
         thread::sleep(Duration::from_micros(200));
@@ -162,7 +167,7 @@ fn a_pump_that_is_killed_again_and_again_under_a_flood_loses_and_doubles_nothing
     };
     kill(&mut pump);
     for n in 0..KILLS {
-        let mut pump = pump_process(dir.path());
+        let mut pump = pump_process(dir.path(), false);
         // From a quarter of it to twice: kills fall everywhere, opening, reading and writing.
         thread::sleep(first_words * (1 + n * 5 % 8) / 4);
         kill(&mut pump);
@@ -181,6 +186,71 @@ fn a_pump_that_is_killed_again_and_again_under_a_flood_loses_and_doubles_nothing
         assert!(said.len() > 10_000, "{} bytes are no flood", said.len());
         assert_same(said, &logged, stream.name());
     }
+}
+
+#[test]
+fn a_follower_of_many_rotations_sees_every_line_once() {
+    // `PODSHIM_TEST_ROTATIONS=1000` takes twenty times as long.
+    let rotations = std::env::var("PODSHIM_TEST_ROTATIONS").map_or(200, |n| n.parse().unwrap());
+    // In files of 8 KiB, of some 58 lines each.
+    let lines: u64 = 62 * rotations;
+    let dir = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
+    let logs = dir.path().join("pod/main");
+    let [fifo, _stderr] = writers(&open_pump(dir.path()), OFlags::empty());
+    // So that a batch is no more than half a file.
+    rustix::pipe::fcntl_setpipe_size(&fifo, 4096).unwrap();
+    let flood = thread::spawn(move || {
+        for n in 0..lines {
+            let text = format!("{n:0100}\n").into_bytes();
+            assert_eq!(rustix::io::write(&fifo, &text), Ok(text.len()));
+        }
+        fifo
+    });
+    let done = AtomicBool::new(false);
+    let mut next = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let mut pump = pump_process(dir.path(), true);
+                thread::sleep(Duration::from_millis(300));
+                pump.kill().unwrap();
+                pump.wait().unwrap();
+            }
+        });
+        let mut follower = Follower::new(&logs, Start::Oldest);
+        let mut sink = |line: Line<'_>| {
+            let text = std::str::from_utf8(line.bytes).unwrap();
+            if text.parse() == Ok(next) {
+                next += 1;
+            } else {
+                done.store(true, Ordering::Relaxed);
+                panic!("line {next} is lost, doubled or torn: {text}");
+            }
+        };
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !flood.is_finished() && Instant::now() < deadline {
+            follower.poll(&mut sink).unwrap();
+            thread::sleep(Duration::from_millis(10));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let _fifo = flood.join().unwrap();
+    // What the last pump did not come to.
+    let mut pump = open_pump(dir.path());
+    assert_eq!(pump.open_log(0, &log_of(dir.path()), now()).unwrap(), Flow::Free);
+    assert_eq!(take_all(&mut pump), Flow::Free);
+    let files = fs::read_dir(&logs).unwrap().count();
+    assert!(files as u64 > rotations, "{files} files");
+    let mut all = 0;
+    let mut again = Follower::new(&logs, Start::Oldest);
+    again
+        .poll(&mut |line| {
+            assert_eq!(std::str::from_utf8(line.bytes).unwrap().parse(), Ok(all));
+            all += 1;
+        })
+        .unwrap();
+    assert_eq!(all, lines);
+    assert!(next > 0 && next <= lines, "{next} were followed");
 }
 
 /// A small file system that can be made larger, and is gone with the test.

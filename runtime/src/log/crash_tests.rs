@@ -13,6 +13,7 @@ use super::failpoint::{Killed, arm, short_writes};
 use super::format::{MAX_CONTENT, Stream};
 use super::parse::entry;
 use super::pump::{Flow, Pump, PumpError, Taken, Token};
+use super::rotation::Rotation;
 
 const START: Wall = Wall(1_795_538_415_000_000_000);
 
@@ -37,6 +38,7 @@ struct World {
     said: [Vec<u8>; 2],
     next: usize,
     log: u32,
+    rotation: Option<Rotation>,
 }
 
 /// A pump that follows another one. Tests beside this one start programs, which hold a copy of every
@@ -65,7 +67,7 @@ impl World {
         let writers = Stream::ALL.map(|stream| {
             open(pump.fifo_path(0, stream), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap()
         });
-        World { root, writers, said: [vec![], vec![]], next: 0, log: 0 }
+        World { root, writers, said: [vec![], vec![]], next: 0, log: 0, rotation: None }
     }
 
     fn path(&self) -> PathBuf {
@@ -80,6 +82,9 @@ impl World {
     /// except those that a successor has to do again.
     fn run(&mut self, script: &[Step]) {
         let mut pump = opened(&self.root.path().join("io"), &["main"]);
+        if let Some(rotation) = self.rotation {
+            pump.rotate(rotation);
+        }
         assert_eq!(pump.open_log(0, &self.path(), START).unwrap(), Flow::Free);
         while let Some(step) = script.get(self.next) {
             match step {
@@ -123,13 +128,13 @@ impl World {
         }
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(self.logs()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
     /// What a stream said, as the logs have it, oldest file first.
     fn logged(&self) -> [Vec<u8>; 2] {
-        let mut texts: Vec<PathBuf> = (0..=self.log)
-            .map(|n| self.logs().join(format!("{n}.log")))
-            .chain([self.logs().join("moved.log")])
-            .filter(|path| path.exists())
-            .collect();
+        let mut texts = self.files();
         texts.sort_by_key(|path| std::fs::read(path).unwrap().get(..30).map(<[u8]>::to_vec));
         read_logs(&texts)
     }
@@ -177,8 +182,12 @@ fn lines(from: u32, count: u32, width: usize) -> Vec<u8> {
 /// Kills the pump at every point of a script, and lets a successor finish. Returns the number of
 /// points.
 fn kill_at_every_point(script: &[Step]) -> u32 {
+    kill_a_rotating_one(script, None)
+}
+
+fn kill_a_rotating_one(script: &[Step], rotation: Option<Rotation>) -> u32 {
     for nth in 1.. {
-        let mut world = World::new();
+        let mut world = World { rotation, ..World::new() };
         if !world.run_and_die(script, nth) {
             assert_same(&world, "nobody was killed");
             return nth - 1;
@@ -293,6 +302,34 @@ fn killed_while_the_log_is_switched_or_moved_it_loses_and_doubles_nothing() {
         Drain,
     ];
     kill_at_every_point(&script);
+}
+
+#[test]
+fn killed_while_it_rotates_it_loses_and_doubles_nothing() {
+    let say = |n: u8| Says(Stdout, format!("line {n}\nand\n").into_bytes());
+    let mut script: Vec<Step> = (0..6).flat_map(|n| [say(n), Take(Stdout)]).collect();
+    script.insert(5, Says(Stderr, b"oops\nunfinished".to_vec()));
+    script.insert(6, Take(Stderr));
+    script.push(Drain);
+    // Each batch is a file.
+    let rotation = Rotation { max_bytes: 60, max_files: 100 };
+    let points = kill_a_rotating_one(&script, Some(rotation));
+    assert!(points > 100, "only {points} points: are they still there?");
+    let mut world = World { rotation: Some(rotation), ..World::new() };
+    world.run(&script);
+    assert_eq!(world.files().len(), 8, "{:?}", world.files());
+    // Of files that are too many the oldest go, wherever it dies: what is left is the end.
+    for nth in 1..=points {
+        let rotation = Some(Rotation { max_bytes: 60, max_files: 3 });
+        let mut world = World { rotation, ..World::new() };
+        world.run_and_die(&script, nth);
+        world.run(&script);
+        // One that dies between its last rename and the removal leaves the removal to the next rotation.
+        assert!((3..=4).contains(&world.files().len()), "{:?}", world.files());
+        for (said, logged) in world.said.iter().zip(world.logged()) {
+            assert!(said.ends_with(&logged), "killed at point {nth}");
+        }
+    }
 }
 
 /// Everything that was said since is in the log; what was there before went with the file.

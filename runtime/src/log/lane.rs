@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use plan::Wall;
+use rustix::fs::{AtFlags, RenameFlags, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 use super::failpoint;
@@ -21,6 +22,7 @@ use super::files::{self, How, Identity};
 use super::format::{HEADER, MAX_CONTENT, Rest, Stream, format, newline};
 use super::pump::PumpError;
 use super::record::{Field, Record};
+use super::rotation::{self, Rotation};
 use crate::sys::shared_memory::Bytes;
 use crate::sys::splice::splice_counted;
 
@@ -79,6 +81,45 @@ impl Log {
         self.identify()
     }
 
+    /// Gives the file, which is full, a name of its own, and removes the oldest such files. `false`, and a
+    /// warning, if that cannot be: then it grows on.
+    fn rotate(&mut self, until: Wall, rotation: Rotation) -> bool {
+        failpoint::point();
+        match self.try_rotate(until, rotation) {
+            Ok(()) => true,
+            Err(e) => {
+                tracing::warn!("cannot rotate {}: {e}", self.path.display());
+                false
+            }
+        }
+    }
+
+    fn try_rotate(&mut self, until: Wall, rotation: Rotation) -> Result<(), Errno> {
+        let directory = files::directory(&self.directory).map_err(|_| Errno::NOTDIR)?;
+        let to = rotation::rotated_name(&self.name, until);
+        match renameat_with(&directory, &self.name, &directory, &to, RenameFlags::NOREPLACE) {
+            // Without a name of its own the file is somebody else's now.
+            Ok(()) | Err(Errno::NOENT) => self.file = None,
+            Err(errno) => return Err(errno),
+        }
+        failpoint::point();
+        let run = self.name.to_str().and_then(rotation::run_of);
+        let rotated: Vec<_> =
+            rotation::list(&directory)?.into_iter().filter(|f| Some(f.run) == run).collect();
+        let keep = rotation.max_files.saturating_sub(1) as usize;
+        for old in &rotated[..rotated.len().saturating_sub(keep)] {
+            // It may have been compressed in this moment.
+            for name in [old.name.clone(), rotation::packed_name(&old.name)] {
+                match unlinkat(&directory, &name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            failpoint::point();
+        }
+        Ok(())
+    }
+
     /// Appends to the file that was identified last.
     fn append(&self, text: &[u8]) -> Result<(), PumpError> {
         match &self.file {
@@ -104,6 +145,9 @@ pub(super) struct Lane<'a> {
     pub scanned: &'a mut [u64; 2],
     /// Where each stream's part of the stage begins.
     pub base: [u64; 2],
+    pub rotation: Option<Rotation>,
+    /// Set when the log was rotated.
+    pub rotated: &'a mut bool,
 }
 
 impl Lane<'_> {
@@ -188,7 +232,11 @@ impl Lane<'_> {
         first: Wall,
         after: Wall,
     ) -> Result<(), PumpError> {
-        let log = self.log.identify_linked()?;
+        let mut log = self.log.identify_linked()?;
+        if let Some(rotation) = self.rotation.filter(|r| r.is_due(log.size, self.text.len())) {
+            *self.rotated |= self.log.rotate(first, rotation);
+            log = self.log.identify_linked()?;
+        }
         self.record.set(Field::Next, next);
         self.record.set(Field::Time, first.0);
         self.record.set(Field::NextTime, after.0);

@@ -8,7 +8,7 @@
 //! One thread's: the shim's event loop, which waits for the FIFOs ([`Pump::fds`], level-triggered),
 //! calls [`Pump::take`], and while something is [blocked](Pump::blocked) calls [`Pump::retry`] every
 //! 100 ms. The state lives in the pod's directory on tmpfs; whoever opens it next goes on where the
-//! last one died. It reads no clock, starts no thread and does not rotate.
+//! last one died. It reads no clock and starts no thread. Files are rotated if [`Pump::rotate`] says how.
 //!
 //! What it needs from its process: `RLIMIT_FSIZE` unlimited (or SIGXFSZ ignored), and somebody else
 //! who holds the FIFOs open, or what is in them dies with the last of pump and container.
@@ -27,6 +27,7 @@ use super::files::FileError;
 use super::format::{Rest, Stream};
 use super::lane::{Lane, Log, STAGE, TEXT};
 use super::record::{Field, Found, Records};
+use super::rotation::Rotation;
 use crate::sys::shared_memory::Bytes;
 
 /// What the pump could not do.
@@ -146,6 +147,7 @@ pub struct Pump {
     /// One batch's text; shared, so that an idle container costs nothing.
     text: Vec<u8>,
     containers: Vec<Container>,
+    rotation: Option<Rotation>,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,7 @@ struct Container {
     log: Option<Log>,
     scanned: [u64; 2],
     blocked: Option<PumpError>,
+    rotated: bool,
 }
 
 impl Pump {
@@ -199,6 +202,7 @@ impl Pump {
             stage,
             text: Vec::with_capacity(TEXT),
             containers: containers_open,
+            rotation: None,
         };
         match found {
             Found::Fresh => pump.initialise(containers),
@@ -232,6 +236,17 @@ impl Pump {
             }
         }
         Ok(())
+    }
+
+    /// From now on files are rotated.
+    pub fn rotate(&mut self, rotation: Rotation) {
+        self.rotation = Some(rotation);
+    }
+
+    /// The containers whose logs were rotated since this was asked last.
+    pub fn take_rotated(&mut self) -> Vec<usize> {
+        let all = self.containers.iter_mut().enumerate();
+        all.filter_map(|(at, c)| std::mem::take(&mut c.rotated).then_some(at)).collect()
     }
 
     /// Where a stream's FIFO is. Whoever makes the container opens it read-write, so that the
@@ -386,6 +401,8 @@ impl Pump {
             log,
             scanned: &mut side.scanned,
             base: base(container),
+            rotation: self.rotation,
+            rotated: &mut side.rotated,
         })
     }
 }
@@ -399,6 +416,7 @@ impl Container {
             log: None,
             scanned: [0; 2],
             blocked: None,
+            rotated: false,
         })
     }
 }

@@ -1,11 +1,12 @@
 //! Reading a container's logs: all of them, the last lines, or what is new.
 //!
-//! A [`Follower`] reads `<n>.log`, and when the container was restarted goes on with the next
-//! number's file. It joins parts (`P`) to lines, each stream by itself. It does not wait: whoever
+//! A [`Follower`] reads what was rotated of a run, then `<n>.log`, and when the container was restarted goes
+//! on with the next number's files. It joins parts (`P`) to lines, each stream by itself. It does not wait: whoever
 //! uses it (`podshim logs`, `podshim run`) is told by inotify or a timer to [`poll`](Follower::poll)
 //! again. It does not escape control characters; that is for whoever knows about the terminal.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
+use std::io::{BufRead as _, Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,8 @@ use rustix::io::{Errno, pread};
 
 use super::files::{self, FileError, How, Identity};
 use super::format::{Stream, newline};
-use super::parse::entry;
+use super::parse::{Entry, entry};
+use super::rotation::{self, Key, Rotated};
 
 /// Longest line that is joined from parts; what is longer comes in pieces of about this length.
 pub const MAX_JOINED: usize = 1 << 20;
@@ -39,6 +41,14 @@ pub enum ReadError {
         path: PathBuf,
         /// Why.
         source: Errno,
+    },
+    /// A compressed file could not be read.
+    #[error("cannot read {}: it is not whole", path.display())]
+    Packed {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
 }
 
@@ -79,16 +89,34 @@ pub struct Follower {
     current: Option<Current>,
     joining: [Joining; 2],
     malformed: u64,
+    /// Of the last log line that was read.
+    last: Wall,
 }
 
 #[derive(Debug)]
 struct Current {
     restart: u32,
+    path: PathBuf,
     file: OwnedFd,
     identity: Identity,
     offset: u64,
     /// In the middle of something that is too long for a log line.
     skipping: bool,
+    /// Of a file that was rotated when it was opened: later than all that is in it.
+    until: Option<Key>,
+    /// What had been rotated by then is not later.
+    after: Option<Key>,
+    /// It is compressed, and so complete.
+    packed: Option<Packed>,
+}
+
+/// What is to be left out of a compressed file.
+#[derive(Clone, Copy, Debug)]
+enum Packed {
+    /// Whatever is not later: it was read before the file was compressed.
+    Until(Wall),
+    /// As many whole lines.
+    Lines(usize),
 }
 
 /// The parts of a line so far.
@@ -111,10 +139,11 @@ impl Follower {
             current: None,
             joining: Default::default(),
             malformed: 0,
+            last: Wall(0),
         }
     }
 
-    /// Of the first file, only the last `lines` lines.
+    /// Of the first run, only the last `lines` lines.
     #[must_use]
     pub fn tail(mut self, lines: usize) -> Follower {
         self.tail = Some(lines);
@@ -138,24 +167,37 @@ impl Follower {
             if self.current.is_none() && !self.open_first()? {
                 return Ok(());
             }
-            // What comes next is asked for before the rest is read: a file is complete when the
-            // next one is there.
-            let next = self.next_file()?;
+            // Whether it is complete is asked for before the rest is read.
+            let superseded = self.is_superseded()?;
+            let next_run = if superseded { None } else { self.next_run()? };
             self.read_rest(sink)?;
-            let Some(next) = next else { return Ok(()) };
+            if superseded && let Some(next) = self.next_of_run()? {
+                self.current = Some(next);
+                continue;
+            }
+            // A run may have ended in the moment between two of its files.
+            let next_run = if superseded { self.next_run()? } else { next_run };
+            let Some(next) = next_run else { return Ok(()) };
             self.finish(sink);
             self.current = Some(next);
         }
     }
 
-    /// Reads the rest of the current run's file alone, without going on to the next run, and
+    /// Reads the rest of the current run alone, without going on to the next one, and
     /// hands out an unfinished last line too: `podshim logs` without `-f`, and `--previous`.
     ///
     /// # Errors
     /// As [`Follower::poll`].
     pub fn read_run(&mut self, sink: &mut dyn FnMut(Line<'_>)) -> Result<(), ReadError> {
         if self.current.is_some() || self.open_first()? {
-            self.read_rest(sink)?;
+            loop {
+                let superseded = self.is_superseded()?;
+                self.read_rest(sink)?;
+                match superseded.then(|| self.next_of_run()).transpose()?.flatten() {
+                    Some(next) => self.current = Some(next),
+                    None => break,
+                }
+            }
             self.finish(sink);
         }
         Ok(())
@@ -188,67 +230,246 @@ impl Follower {
             Start::Restart(n) => restarts.contains(&n).then_some(n),
         };
         let Some(restart) = wanted else { return Ok(false) };
-        let Some(mut current) = self.open(restart)? else { return Ok(false) };
-        if let Some(lines) = self.tail.take() {
-            let floor = current.identity.size.saturating_sub(self.within);
-            current.offset = tail_offset(&current, lines, floor, &self.path(restart))?;
-            current.skipping = current.offset > 0 && current.offset == floor;
+        self.current = match self.tail {
+            None => self.oldest_of(restart)?,
+            Some(lines) => self.last_lines(restart, lines)?,
+        };
+        if self.current.is_some() {
+            self.tail = None;
         }
-        self.current = Some(current);
-        Ok(true)
+        Ok(self.current.is_some())
+    }
+
+    fn oldest_of(&self, restart: u32) -> Result<Option<Current>, ReadError> {
+        let (log, rotated) = self.files(restart)?;
+        self.oldest_after(log, &rotated, None, None)
+    }
+
+    /// The log of a run, and what was rotated of it. It is opened before the others are listed: if it is
+    /// rotated in between, it is listed, too.
+    fn files(&self, restart: u32) -> Result<(Option<Current>, Vec<Rotated>), ReadError> {
+        let log = self.open(restart)?;
+        let rotated = self.rotated(restart)?;
+        let after = rotated.last().map(|file| file.until.clone());
+        Ok((log.map(|log| Current { after, ..log }), rotated))
+    }
+
+    /// The oldest of these that holds something later than `passed`. Of a compressed one, what is not
+    /// later than `read` is left out.
+    fn oldest_after(
+        &self,
+        log: Option<Current>,
+        rotated: &[Rotated],
+        passed: Option<&Key>,
+        read: Option<Wall>,
+    ) -> Result<Option<Current>, ReadError> {
+        for file in rotated.iter().filter(|file| Some(&file.until) > passed) {
+            if let Some(current) = self.open_rotated(file, read)? {
+                return Ok(Some(current));
+            }
+        }
+        Ok(log)
+    }
+
+    /// The file in which the last `lines` lines of a run begin, at their beginning.
+    fn last_lines(&self, restart: u32, lines: usize) -> Result<Option<Current>, ReadError> {
+        let mut left = lines;
+        let mut found = None;
+        let (log, rotated) = self.files(restart)?;
+        if let Some(mut current) = log {
+            let floor = current.identity.size.saturating_sub(self.within);
+            let (offset, seen) = tail_offset(&current, left, floor)?;
+            current.offset = offset;
+            current.skipping = offset > 0 && offset == floor;
+            found = Some(current);
+            left -= seen;
+            // Of a bounded read, older files are no part.
+            if offset > 0 || self.within != u64::MAX {
+                return Ok(found);
+            }
+        }
+        let log = found.as_ref().map(|log| log.identity.ino);
+        let rotated = rotated.into_iter().rev().take_while(|_| lines > 0);
+        // The log itself, if it was rotated in this moment.
+        for file in rotated.filter(|file| file.packed || Some(file.ino) != log) {
+            let Some(mut current) = self.open_rotated(&file, None)? else { break };
+            let (seen, cut) = if current.packed.is_some() {
+                let all = count_packed(&current)?;
+                current.packed = Some(Packed::Lines(all.saturating_sub(left)));
+                (all.min(left), all > left)
+            } else {
+                let (offset, seen) = tail_offset(&current, left, 0)?;
+                current.offset = offset;
+                (seen, offset > 0)
+            };
+            left -= seen;
+            found = Some(current);
+            if cut {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn rotated(&self, restart: u32) -> Result<Vec<Rotated>, ReadError> {
+        let failed = |source| ReadError::Read { path: self.directory.clone(), source };
+        let directory = match files::directory(&self.directory) {
+            Ok(directory) => directory,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut found = rotation::list(directory).map_err(failed)?;
+        found.retain(|file| file.run == restart);
+        Ok(found)
+    }
+
+    /// Opens a rotated file, in its other form if it has been compressed meanwhile; `None` if it is gone.
+    /// Of a compressed one, what is not later than `read` is left out.
+    fn open_rotated(
+        &self,
+        file: &Rotated,
+        read: Option<Wall>,
+    ) -> Result<Option<Current>, ReadError> {
+        if !file.packed
+            && let Some(plain) = self.open_named(file.run, &file.name, Some(&file.until))?
+        {
+            return Ok(Some(plain));
+        }
+        let name = match file.packed {
+            true => file.name.clone(),
+            false => rotation::packed_name(&file.name),
+        };
+        let packed = self.open_named(file.run, &name, Some(&file.until))?;
+        let packed = packed.map(|current| Current {
+            packed: Some(read.map_or(Packed::Lines(0), Packed::Until)),
+            ..current
+        });
+        Ok(packed)
     }
 
     fn open(&self, restart: u32) -> Result<Option<Current>, ReadError> {
-        let path = self.path(restart);
-        let name = OsString::from(format!("{restart}.log"));
+        self.open_named(restart, OsStr::new(&format!("{restart}.log")), None)
+    }
+
+    fn open_named(
+        &self,
+        restart: u32,
+        name: &OsStr,
+        until: Option<&Key>,
+    ) -> Result<Option<Current>, ReadError> {
+        let path = self.directory.join(name);
         let opened = files::directory(&self.directory)
-            .and_then(|directory| files::open(directory, &name, &path, How::Read));
+            .and_then(|directory| files::open(directory, name, &path, How::Read));
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let identity = files::identify(&file, &path)?;
-        Ok(Some(Current { restart, file, identity, offset: 0, skipping: false }))
+        Ok(Some(Current {
+            restart,
+            path,
+            file,
+            identity,
+            offset: 0,
+            skipping: false,
+            until: until.cloned(),
+            after: None,
+            packed: None,
+        }))
     }
 
-    /// The file that takes the current one's place: of the next run, or of the same run if the
-    /// current one was renamed or removed.
-    fn next_file(&self) -> Result<Option<Current>, ReadError> {
-        let Some(current) = &self.current else { return Ok(None) };
-        if let Some(again) = self.open(current.restart)? {
-            let same = |identity: &Identity| (identity.ino, identity.btime);
-            if same(&again.identity) != same(&current.identity) {
-                return Ok(Some(again));
-            }
+    /// Whether the current file is not its run's log any more: it was renamed or removed.
+    fn is_superseded(&self) -> Result<bool, ReadError> {
+        let Some(current) = &self.current else { return Ok(false) };
+        if current.until.is_some() {
+            return Ok(true);
         }
+        let same = |identity: &Identity| (identity.ino, identity.btime);
+        Ok(match self.open(current.restart)? {
+            Some(log) => same(&log.identity) != same(&current.identity),
+            // Between its rename and the next log's first line.
+            None => !self.rotated(current.restart)?.is_empty(),
+        })
+    }
+
+    /// What follows the current file in its run: the oldest rotated file that comes after it, or the log.
+    fn next_of_run(&self) -> Result<Option<Current>, ReadError> {
+        let Some(current) = &self.current else { return Ok(None) };
+        let (log, rotated) = self.files(current.restart)?;
+        let same = |file: &&Rotated| !file.packed && file.ino == current.identity.ino;
+        // One that was compressed since has lost its inode: then what was read last tells where it ends.
+        let own = rotated.iter().find(same).map(|file| &file.until);
+        let last = Key::of(self.last);
+        let passed = current.until.as_ref().or(own);
+        let passed = passed.or(current.after.as_ref().max(Some(&last)));
+        self.oldest_after(log, &rotated, passed, Some(self.last))
+    }
+
+    fn next_run(&self) -> Result<Option<Current>, ReadError> {
+        let Some(current) = &self.current else { return Ok(None) };
         match restarts(&self.directory)?.into_iter().find(|&n| n > current.restart) {
-            Some(next) => self.open(next),
+            Some(next) => self.oldest_of(next),
             None => Ok(None),
         }
     }
 
-    fn path(&self, restart: u32) -> PathBuf {
-        self.directory.join(format!("{restart}.log"))
-    }
-
     fn read_rest(&mut self, sink: &mut dyn FnMut(Line<'_>)) -> Result<(), ReadError> {
         let Some(mut current) = self.current.take() else { return Ok(()) };
-        let path = self.path(current.restart);
-        if files::identify(&current.file, &path)?.size < current.offset {
+        let read = match current.packed {
+            Some(leave_out) => self.read_packed(&mut current, leave_out, sink),
+            None => self.read_plain(&mut current, sink),
+        };
+        self.current = Some(current);
+        read
+    }
+
+    fn read_packed(
+        &mut self,
+        current: &mut Current,
+        mut leave_out: Packed,
+        sink: &mut dyn FnMut(Line<'_>),
+    ) -> Result<(), ReadError> {
+        // Nothing comes after it.
+        if std::mem::replace(&mut current.offset, u64::MAX) == u64::MAX {
+            return Ok(());
+        }
+        each_packed(current, &mut |line| {
+            let Some(entry) = entry(line) else {
+                self.malformed += 1;
+                return;
+            };
+            let skip = match &mut leave_out {
+                Packed::Until(read) => entry.time <= *read,
+                Packed::Lines(0) => false,
+                Packed::Lines(left) => {
+                    *left -= usize::from(entry.full);
+                    true
+                }
+            };
+            if !skip {
+                self.add(current.restart, &entry, sink);
+            }
+        })
+    }
+
+    fn read_plain(
+        &mut self,
+        current: &mut Current,
+        sink: &mut dyn FnMut(Line<'_>),
+    ) -> Result<(), ReadError> {
+        if files::identify(&current.file, &current.path)?.size < current.offset {
             current.offset = 0; // truncated: what is there now is new
         }
         let mut block = vec![0; BLOCK];
         loop {
-            let read = read_at(&current, &mut block, current.offset, &path)?;
-            let used = self.lines(&mut current, &block[..read], sink);
+            let read = read_at(current, &mut block, current.offset)?;
+            let used = self.lines(current, &block[..read], sink);
             current.offset += used as u64;
             if used == 0 {
-                break;
+                return Ok(());
             }
         }
-        self.current = Some(current);
-        Ok(())
     }
 
     /// Reads the complete lines of a block; returns how many bytes they are.
@@ -266,14 +487,7 @@ impl Follower {
                 continue;
             }
             match entry(line) {
-                Some(entry) => {
-                    let joining = &mut self.joining[entry.stream as usize];
-                    joining.since.get_or_insert(entry.time);
-                    joining.bytes.extend_from_slice(entry.content);
-                    if entry.full || joining.bytes.len() >= MAX_JOINED {
-                        self.hand_out_of(current.restart, entry.stream, entry.full, sink);
-                    }
-                }
+                Some(entry) => self.add(current.restart, &entry, sink),
                 None => self.malformed += 1,
             }
         }
@@ -283,6 +497,16 @@ impl Follower {
             used = BLOCK;
         }
         used
+    }
+
+    fn add(&mut self, restart: u32, entry: &Entry<'_>, sink: &mut dyn FnMut(Line<'_>)) {
+        self.last = self.last.max(entry.time);
+        let joining = &mut self.joining[entry.stream as usize];
+        joining.since.get_or_insert(entry.time);
+        joining.bytes.extend_from_slice(entry.content);
+        if entry.full || joining.bytes.len() >= MAX_JOINED {
+            self.hand_out_of(restart, entry.stream, entry.full, sink);
+        }
     }
 
     fn hand_out(&mut self, stream: Stream, ended: bool, sink: &mut dyn FnMut(Line<'_>)) {
@@ -321,15 +545,41 @@ pub fn restarts(directory: &Path) -> Result<Vec<u32>, ReadError> {
     for entry in Dir::read_from(opened).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_str().unwrap_or("");
-        found.extend(name.strip_suffix(".log").and_then(|n| n.parse::<u32>().ok()));
+        found.extend(rotation::run_of(name));
     }
     found.sort_unstable();
     Ok(found)
 }
 
+/// Hands out the lines of a compressed file, without their newlines.
+fn each_packed(current: &Current, line: &mut dyn FnMut(&[u8])) -> Result<(), ReadError> {
+    let failed = |source| ReadError::Packed { path: current.path.clone(), source };
+    let file = current.file.try_clone().map_err(failed)?;
+    let mut file = std::fs::File::from(file);
+    file.rewind().map_err(failed)?;
+    let mut lines = std::io::BufReader::new(flate2::read::MultiGzDecoder::new(file));
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        // Nothing that is longer is a log line.
+        let read = (&mut lines).take(BLOCK as u64).read_until(b'\n', &mut text).map_err(failed)?;
+        if read == 0 {
+            return Ok(());
+        }
+        line(text.strip_suffix(b"\n").unwrap_or(&text));
+    }
+}
+
+fn count_packed(current: &Current) -> Result<usize, ReadError> {
+    let mut count = 0;
+    each_packed(current, &mut |line| count += usize::from(is_full(line)))?;
+    Ok(count)
+}
+
 /// Where the last `lines` lines begin: behind the end of the line before them. Reads blocks from
-/// the end, so that the length of the file does not matter, and none before `floor`.
-fn tail_offset(current: &Current, lines: usize, floor: u64, path: &Path) -> Result<u64, ReadError> {
+/// the end, so that the length of the file does not matter, and none before `floor`. Also how many lines
+/// that are, if the file has fewer.
+fn tail_offset(current: &Current, lines: usize, floor: u64) -> Result<(u64, usize), ReadError> {
     let mut block = vec![0; BLOCK + HEAD];
     let (mut end, mut seen, mut after) = (current.identity.size, 0, current.identity.size);
     while end > floor {
@@ -337,14 +587,14 @@ fn tail_offset(current: &Current, lines: usize, floor: u64, path: &Path) -> Resu
         // One byte before the block tells whether it begins with a line's first byte; HEAD bytes
         // behind it are for the head of a line that begins in its last bytes.
         let from = begin.saturating_sub(1);
-        let read = read_at(current, &mut block, from, path)?;
+        let read = read_at(current, &mut block, from)?;
         let starts = (begin..end)
             .rev()
             .filter(|&at| at == 0 || block[..read].get((at - from) as usize - 1) == Some(&b'\n'));
         for at in starts {
             if is_full(&block[(at - from) as usize..read]) {
                 if seen == lines {
-                    return Ok(after);
+                    return Ok((after, seen));
                 }
                 seen += 1;
             }
@@ -352,7 +602,7 @@ fn tail_offset(current: &Current, lines: usize, floor: u64, path: &Path) -> Resu
         }
         end = begin;
     }
-    Ok(floor)
+    Ok((floor, seen))
 }
 
 /// Whether a line ends in the log line that begins here.
@@ -361,12 +611,7 @@ fn is_full(head: &[u8]) -> bool {
     tags.is_some_and(|tags| tags.first() == Some(&b'F'))
 }
 
-fn read_at(
-    current: &Current,
-    buffer: &mut [u8],
-    mut at: u64,
-    path: &Path,
-) -> Result<usize, ReadError> {
+fn read_at(current: &Current, buffer: &mut [u8], mut at: u64) -> Result<usize, ReadError> {
     let mut filled = 0;
     while filled < buffer.len() {
         match pread(&current.file, &mut buffer[filled..], at) {
@@ -376,7 +621,7 @@ fn read_at(
                 at += read as u64;
             }
             Err(Errno::INTR) => {}
-            Err(source) => return Err(ReadError::Read { path: path.to_owned(), source }),
+            Err(source) => return Err(ReadError::Read { path: current.path.clone(), source }),
         }
     }
     Ok(filled)
@@ -520,6 +765,118 @@ mod tests {
         assert!(poll(&mut follower).is_empty());
         logs.append(0, &["stdout F five"]);
         assert_eq!(poll(&mut follower), ["0o five|"]);
+    }
+
+    impl Logs {
+        /// As the pump does it, `second` being later than the lines in the file.
+        fn rotate(&self, run: u32, second: u32) {
+            let name = format!("{run}.log.20261124-1640{second}.000000000");
+            let log = self.path().join(format!("{run}.log"));
+            std::fs::rename(log, self.path().join(name)).unwrap();
+        }
+
+        fn say(&self, run: u32, seconds: std::ops::Range<u32>) {
+            let path = self.path().join(format!("{run}.log"));
+            let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+            for second in seconds {
+                writeln!(file, "2026-11-24T16:40:{second}Z stdout F {second}").unwrap();
+            }
+        }
+
+        fn pack(&self) {
+            super::super::packing::pack(&self.path()).unwrap();
+        }
+    }
+
+    fn said(run: u32, seconds: std::ops::Range<u32>) -> Vec<String> {
+        seconds.map(|second| format!("{run}o {second}|")).collect()
+    }
+
+    #[test]
+    fn what_was_rotated_is_read_in_its_order_packed_or_not() {
+        let logs = Logs::new();
+        for (from, to) in [(10, 13), (13, 16), (16, 18)] {
+            logs.say(0, from..to);
+            logs.rotate(0, to);
+        }
+        logs.say(0, 18..20);
+        logs.pack();
+        assert_eq!(poll(&mut Follower::new(&logs.path(), Start::Oldest)), said(0, 10..20));
+        let mut one = Follower::new(&logs.path(), Start::Newest);
+        let mut seen = Vec::new();
+        one.read_run(&mut |line| seen.push(show(line))).unwrap();
+        assert_eq!(seen, said(0, 10..20));
+        for lines in 0..=11 {
+            let mut follower = Follower::new(&logs.path(), Start::Newest).tail(lines);
+            let from = 20 - u32::try_from(lines.min(10)).unwrap();
+            assert_eq!(poll(&mut follower), said(0, from..20), "{lines} lines");
+        }
+        // And the next run after it.
+        logs.say(1, 30..31);
+        logs.rotate(1, 31);
+        logs.say(1, 31..32);
+        let all = [said(0, 10..20), said(1, 30..32)].concat();
+        assert_eq!(poll(&mut Follower::new(&logs.path(), Start::Oldest)), all);
+        assert_eq!(poll(&mut Follower::new(&logs.path(), Start::Newest)), said(1, 30..32));
+    }
+
+    #[test]
+    fn a_follower_misses_and_doubles_nothing_however_often_is_rotated_between_two_looks() {
+        for (rotations, packs) in (0..5).flat_map(|n| [(n, false), (n, true)]) {
+            for tail in [None, Some(0), Some(1)] {
+                let logs = Logs::new();
+                logs.say(0, 10..12);
+                logs.rotate(0, 12);
+                logs.say(0, 12..14);
+                let mut follower = Follower::new(&logs.path(), Start::Newest);
+                let mut expected = said(0, 10..14);
+                if let Some(lines) = tail {
+                    follower = follower.tail(lines);
+                    expected.drain(..4 - lines);
+                }
+                assert_eq!(poll(&mut follower), expected);
+                for n in 0..rotations {
+                    logs.say(0, 14 + 2 * n..16 + 2 * n);
+                    logs.rotate(0, 16 + 2 * n);
+                    if packs {
+                        logs.pack();
+                    }
+                }
+                let mut new = 14 + 2 * rotations;
+                assert_eq!(poll(&mut follower), said(0, 14..new), "{rotations} {packs} {tail:?}");
+                logs.say(0, new..new + 1);
+                new += 1;
+                assert_eq!(poll(&mut follower), said(0, new - 1..new));
+                assert!(poll(&mut follower).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_removed_before_it_was_read_is_not_waited_for() {
+        let logs = Logs::new();
+        logs.say(0, 10..11);
+        let mut follower = Follower::new(&logs.path(), Start::Oldest);
+        assert_eq!(poll(&mut follower), said(0, 10..11));
+        for n in 11..14 {
+            logs.say(0, n..n + 1);
+            logs.rotate(0, n + 1);
+        }
+        std::fs::remove_file(logs.path().join("0.log.20261124-164012.000000000")).unwrap();
+        std::fs::remove_file(logs.path().join("0.log.20261124-164013.000000000")).unwrap();
+        logs.say(0, 14..15);
+        // It had the first open.
+        assert_eq!(poll(&mut follower), ["0o 11|", "0o 13|", "0o 14|"]);
+    }
+
+    #[test]
+    fn a_packed_file_that_is_not_whole_is_named() {
+        let logs = Logs::new();
+        logs.say(0, 10..11);
+        let name = "0.log.20261124-164009.000000000.gz";
+        std::fs::write(logs.path().join(name), b"\x1f\x8b\x08").unwrap();
+        let error = Follower::new(&logs.path(), Start::Oldest).poll(&mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
     }
 
     #[test]

@@ -5,12 +5,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{SigSet, Signal};
-
 use super::{Check, Outcome, attempt};
-use crate::container::executor;
-use crate::sys::process::{Fork, close_all_but, exit_now, fork, reset_signals};
+use crate::child::settle;
+use crate::sys::process::{Fork, exit_now, fork};
 
 /// More than the longest line: an outcome is legible, and two bytes of JSON for each of its own.
 const LINE_MAX_BYTES: usize = 4096;
@@ -41,7 +38,7 @@ pub fn spawn(
     match fork()? {
         Fork::Parent(pid) => Ok(Prober { pid, message }),
         Fork::Child => {
-            let outcome = match settle(parent, &message_end, netns) {
+            let outcome = match settle(parent, &[message_end.as_raw_fd()], netns) {
                 Ok(()) => attempt(check, timeout),
                 Err(message) => Outcome::Error { message },
             };
@@ -74,43 +71,5 @@ fn send(pipe: &OwnedFd, outcome: &Outcome) -> io::Result<()> {
     let mut line = serde_json::to_vec(outcome)?;
     line.push(b'\n');
     rustix::io::write(pipe, &line)?;
-    Ok(())
-}
-
-/// In the child: makes it a process that has nothing of the shim's but the pipe, and ends with it.
-fn settle(
-    parent: rustix::process::Pid,
-    message: &OwnedFd,
-    netns: Option<BorrowedFd<'_>>,
-) -> Result<(), String> {
-    let step = |what: &'static str| move |e: io::Error| format!("cannot {what}: {e}");
-    executor::hide_memory().map_err(|failure| failure.message)?;
-    // A hook may have no timeout of its own.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|e| step("be bound to the shim")(e.into()))?;
-    if rustix::process::getppid() != Some(parent) {
-        return Err("the shim has ended".into());
-    }
-    if let Some(netns) = netns {
-        setns(netns, CloneFlags::CLONE_NEWNET)
-            .map_err(|e| step("enter the pod's network namespace")(e.into()))?;
-    }
-    // The number of the shim's log will be another file's.
-    crate::diagnostics::end();
-    drop_streams().map_err(step("close its streams"))?;
-    close_all_but(&[message.as_raw_fd()]).map_err(step("close inherited descriptors"))?;
-    reset_signals().map_err(step("reset signals"))?;
-    // A server that closes early is an error to be told, not a signal to die of.
-    let mut pipe = SigSet::empty();
-    pipe.add(Signal::SIGPIPE);
-    pipe.thread_block().map_err(|e| step("block a signal")(e.into()))
-}
-
-/// Standard streams may be a terminal or a pipe that somebody waits on. An ended pipe takes their places.
-fn drop_streams() -> io::Result<()> {
-    let (ended, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::stdio::dup2_stdin(&ended)?;
-    rustix::stdio::dup2_stdout(&ended)?;
-    rustix::stdio::dup2_stderr(&ended)?;
     Ok(())
 }

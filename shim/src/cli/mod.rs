@@ -215,6 +215,12 @@ pub struct RunArgs {
     /// The longest delay before a container that fails is restarted, from 1s to 300s (5m0s)
     #[arg(long, value_name = "DURATION")]
     pub max_container_restart_period: Option<String>,
+    /// The size at which a container's log file is rotated
+    #[arg(long, value_name = "SIZE", default_value = "10Mi")]
+    pub container_log_max_size: String,
+    /// How many log files a run of a container may have, at least 2; the oldest are removed
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub container_log_max_files: u32,
     /// Draw the pod's life into this file (SVG); with several pods, a file each: FILE-POD.svg
     #[arg(long, value_name = "FILE")]
     pub timeline: Option<PathBuf>,

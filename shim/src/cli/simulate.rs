@@ -196,6 +196,7 @@ fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
         network_state: PathBuf::new(),
         network: None,
         restart_delay_max_s: None,
+        rotation: runtime::log::Rotation::default(),
         timeline: false,
         pull: None,
         always_written: which(&|c| c.image_pull_policy.as_deref() == Some("Always")),

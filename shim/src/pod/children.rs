@@ -85,6 +85,7 @@ impl Machine {
         } else if !self.on_exec_child(child.pid, &exit)
             && !self.on_request_end(child.pid)
             && !self.on_pull_end(child.pid, &exit)
+            && !self.on_packed(child.pid)
         {
             self.strays.insert(child.pid, exit);
         }

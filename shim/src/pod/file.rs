@@ -12,6 +12,7 @@ use bundles::layout::Layout;
 use bundles::manifest::Object;
 use bundles::objects::Objects;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use runtime::log::Rotation;
 use serde::{Deserialize, Serialize};
 
 use super::compile::containers;
@@ -131,6 +132,9 @@ pub struct PodFile {
     /// `--max-container-restart-period`, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_delay_max_s: Option<u32>,
+    /// How its containers' logs are rotated.
+    #[serde(default)]
+    pub rotation: Rotation,
     /// Whether its owner wants its timeline at the end.
     #[serde(default)]
     pub timeline: bool,

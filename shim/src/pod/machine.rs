@@ -1,6 +1,6 @@
 //! The shim's loop and what it holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -61,6 +61,9 @@ pub struct Machine {
     pub(super) pump: Option<Pump>,
     /// Logs of runs that have begun while the log of the run before takes no more.
     pub(super) next_logs: BTreeMap<usize, PathBuf>,
+    /// Containers whose rotated logs are to be compressed, and the child that does it.
+    pub(super) to_pack: BTreeSet<usize>,
+    pub(super) packing: Option<i32>,
     /// What was told of a container's log last.
     pub(super) output_told: BTreeMap<usize, String>,
     pub(super) store: Store,
@@ -149,6 +152,8 @@ impl Machine {
             address: None,
             pump: None,
             next_logs: BTreeMap::new(),
+            to_pack: BTreeSet::new(),
+            packing: None,
             output_told: BTreeMap::new(),
             store,
             creating: Vec::new(),
@@ -367,6 +372,7 @@ impl Machine {
         self.end_sleeps(now.mono);
         self.wake_notifiers(now.mono);
         self.retry_logs(now.wall);
+        self.pack_logs();
     }
 
     fn handle(&mut self, token: Token) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use plan::Wall;
+use runtime::log::packing;
 use runtime::log::{Flow, PumpError, Stream, Taken, Token};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
@@ -69,6 +70,28 @@ impl Machine {
                 Err(e) => self.note_flow(c, Err(e)),
             }
         }
+    }
+
+    /// Has what was rotated compressed, by one child at a time.
+    pub(super) fn pack_logs(&mut self) {
+        if let Some(pump) = &mut self.pump {
+            self.to_pack.extend(pump.take_rotated());
+        }
+        if self.packing.is_some() || self.to_pack.is_empty() {
+            return;
+        }
+        let containers = std::mem::take(&mut self.to_pack);
+        let directories: Vec<_> = containers.into_iter().map(|c| self.log_dir(c)).collect();
+        match packing::spawn(&directories) {
+            Ok(pid) => self.packing = Some(pid),
+            // The next rotation tries again; nothing is lost but room.
+            Err(e) => tracing::warn!("cannot compress logs: {e}"),
+        }
+    }
+
+    /// `false` if it was not the child that compresses logs.
+    pub(super) fn on_packed(&mut self, pid: i32) -> bool {
+        self.packing.take_if(|packing| *packing == pid).is_some()
     }
 
     /// A log that takes no more is said once, with the reason, and its FIFOs are left alone.

@@ -240,7 +240,8 @@ impl Machine {
 
     fn open_pump(&mut self) -> anyhow::Result<()> {
         state_dir::make_dir(&self.dir.io(), 0o700)?;
-        let pump = Pump::open(&self.dir.io(), &self.container_names())?;
+        let mut pump = Pump::open(&self.dir.io(), &self.container_names())?;
+        pump.rotate(self.file.rotation);
         for (fd, token) in pump.fds() {
             let data = EventData::new_u64(stream_token(token));
             epoll::add(&self.epoll, fd, data, EventFlags::IN)?;

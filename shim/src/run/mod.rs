@@ -25,6 +25,7 @@ use crate::protocol::{Reply, Request};
 use crate::timeline::{Timeline, render};
 
 mod host_notes;
+mod knobs;
 pub mod objects;
 mod pods;
 mod print;
@@ -36,15 +37,6 @@ use print::Printer;
 pub use spawn::new_uid;
 use spawn::{Options, Spawner};
 use workload::Controller;
-
-/// The range that a kubelet takes for `maxContainerRestartPeriod`.
-fn restart_period(text: &str) -> anyhow::Result<u32> {
-    let period = crate::cli::duration::parse(text)?.map_or(0, |d| d.as_secs());
-    let fits = u32::try_from(period).ok().filter(|s| (1..=plan::RESTART_DELAY_MAX_S).contains(s));
-    fits.ok_or_else(|| {
-        anyhow::anyhow!("--max-container-restart-period {text}: from 1s to 300s is allowed")
-    })
-}
 
 /// Runs the manifests to their end; returns the exit code.
 pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
@@ -60,7 +52,8 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
     }
     let network = network(args, &objects)?;
     let restart_delay_max_s =
-        args.max_container_restart_period.as_deref().map(restart_period).transpose()?;
+        args.max_container_restart_period.as_deref().map(knobs::restart_period).transpose()?;
+    let rotation = knobs::rotation(args)?;
     // One thread: shims are started from here, and nothing here is slow.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -70,6 +63,7 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
             network,
             timeline: args.timeline.is_some(),
             restart_delay_max_s,
+            rotation,
         };
         let spawner = Spawner::new(layout, read, options)?;
         if let Some(note) = host_notes::cpu(&objects) {

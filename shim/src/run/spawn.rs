@@ -13,6 +13,7 @@ use bundles::manifest::Object;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use runtime::log::Rotation;
 use runtime::state_dir::{self, make_dir};
 
 use crate::pod::compile::containers;
@@ -29,6 +30,8 @@ pub struct Options {
     pub timeline: bool,
     /// `--max-container-restart-period`, in seconds.
     pub restart_delay_max_s: Option<u32>,
+    /// How their logs are rotated.
+    pub rotation: Rotation,
 }
 
 /// What all pods of one `podshim run` have in common.
@@ -118,6 +121,7 @@ impl Spawner {
             network_state: self.layout.network.clone(),
             network: self.options.network.clone(),
             restart_delay_max_s: self.options.restart_delay_max_s,
+            rotation: self.options.rotation,
             timeline: self.options.timeline,
             pull: self.options.pull,
             always_written,
