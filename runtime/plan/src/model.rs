@@ -211,15 +211,6 @@ pub fn change(pod: &mut Pod, fact: &Fact) {
 impl Pod {
     /// The mains, with their indexes.
     pub fn mains(&self) -> impl Iterator<Item = (usize, &Container)> {
-        self.of(Kind::Main)
-    }
-
-    /// The sidecars, with their indexes, in spec order.
-    pub fn sidecars(&self) -> impl Iterator<Item = (usize, &Container)> {
-        self.of(Kind::Sidecar)
-    }
-
-    fn of(&self, kind: Kind) -> impl Iterator<Item = (usize, &Container)> {
-        self.containers.iter().enumerate().filter(move |(_, c)| c.kind == kind)
+        self.containers.iter().enumerate().filter(|(_, c)| c.kind == Kind::Main)
     }
 }
