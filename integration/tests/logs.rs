@@ -66,7 +66,7 @@ fn a_log_of_many_files_is_read_as_one() {
     until("all are compressed", || {
         let names = files(&podshim);
         let packed = names.iter().filter(|name| name.ends_with(".gz")).count();
-        let right = packed > 10 && packed + 2 == names.len();
+        let right = packed > 0 && packed + 2 == names.len();
         if right { Ok(()) } else { Err(format!("{names:?}")) }
     });
     let said = podshim.podshim(&["logs", "p"]);
