@@ -234,6 +234,19 @@ fn what_never_ran_is_lost_when_the_pod_is_over() {
 }
 
 #[test]
+fn a_creation_that_is_told_again_is_no_second_one() {
+    let mut life = initialized();
+    for facts in 1..=4 {
+        let told = &started(APP, 0)[..facts];
+        life.tell(told);
+        assert_eq!(life.state.incarnations(APP).len(), 1, "{told:?}");
+    }
+    life.tell(&[exited(APP, 0, 1), Fact::Gone { c: APP, inc: 0 }]);
+    life.tell(&started(APP, 0)[..1]);
+    assert_eq!(life.state.incarnations(APP).len(), 0);
+}
+
+#[test]
 fn the_sandbox_is_told_as_long_as_it_is_of_use() {
     let holds = |life: &Life| {
         let status = life.status();
