@@ -174,5 +174,18 @@ mod tests {
         assert!(!is_available(2, &pods));
         assert!(is_available(1, &pods));
         assert_eq!(planned(2, &pods).status.conditions[0].reason, "MinimumReplicasUnavailable");
+        // Three of four are enough for Available; all are needed to have progressed.
+        let mut four: Vec<_> =
+            ["a", "b", "c", "d"].map(|uid| pod(uid, Phase::Running, true, 1)).into();
+        for (unready, available, progressed) in
+            [(0, true, true), (1, true, false), (2, false, false)]
+        {
+            four[..unready].iter_mut().for_each(|pod| pod.ready = false);
+            assert_eq!(is_available(4, &four), available, "{unready}");
+            let reasons: Vec<_> =
+                planned(4, &four).status.conditions.iter().map(|c| c.reason).collect();
+            assert_eq!(reasons[0] == "MinimumReplicasAvailable", available, "{unready}");
+            assert_eq!(reasons[1] == "NewReplicaSetAvailable", progressed, "{unready}");
+        }
     }
 }

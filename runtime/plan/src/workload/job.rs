@@ -261,6 +261,21 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_makes_no_more_pods_once_one_has_succeeded() {
+        let queue = JobSpec { parallelism: 2, completions: None, backoff_limit: 6, ..spec() };
+        assert_eq!(planned(&queue, &[], 0).create, 2);
+        let mut failed = pod("a", Phase::Failed);
+        failed.finished = Some(at(5));
+        let pods = [failed.clone(), pod("b", Phase::Running)];
+        assert_eq!(planned(&queue, &pods, 15).create, 1);
+        let pods = [pod("a", Phase::Succeeded), pod("b", Phase::Running)];
+        assert_eq!(planned(&queue, &pods, 6).create, 0);
+        // Nobody waits for the delay of a pod that is not to be made.
+        let pods = [failed, pod("b", Phase::Running), pod("c", Phase::Running)];
+        assert_eq!(planned(&queue, &pods, 6).wake_at, None);
+    }
+
+    #[test]
     fn it_is_complete_when_enough_pods_succeeded_and_none_is_left() {
         let plan = planned(&spec(), &[pod("a", Phase::Succeeded)], 6);
         let verdict = plan.verdict.expect("verdict");
