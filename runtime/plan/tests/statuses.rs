@@ -247,6 +247,19 @@ fn a_creation_that_is_told_again_is_no_second_one() {
 }
 
 #[test]
+fn conditions_that_hold_not_yet_are_as_old_as_the_pod() {
+    let pod = pod();
+    let mut state = State::new(&pod);
+    fold(&pod, &mut state, at(7), &Fact::Accepted);
+    fold(&pod, &mut state, at(9), &Fact::SandboxMaking);
+    let told = status(&pod, &state, at(9));
+    assert_eq!(told.conditions.len(), 5);
+    for condition in told.conditions {
+        assert_eq!(condition.last_transition_time, "1970-01-01T00:00:07Z", "{}", condition.kind);
+    }
+}
+
+#[test]
 fn the_sandbox_is_told_as_long_as_it_is_of_use() {
     let holds = |life: &Life| {
         let status = life.status();
