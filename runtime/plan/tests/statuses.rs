@@ -5,7 +5,7 @@
 use plan::{
     At, Container, ContainerState, ContainerStatus, End, Exit, Fact, Hook, Kind, Mono, Pod,
     PodPhase, PodStatus, RESTART_DELAY_MAX_S, RestartPolicy, StartError, State, Stop, Wall,
-    exit_code, fold, status,
+    exit_code, fold, refusal, status,
 };
 
 const INIT: usize = 0;
@@ -256,6 +256,25 @@ fn conditions_that_hold_not_yet_are_as_old_as_the_pod() {
     assert_eq!(told.conditions.len(), 5);
     for condition in told.conditions {
         assert_eq!(condition.last_transition_time, "1970-01-01T00:00:07Z", "{}", condition.kind);
+    }
+}
+
+#[test]
+fn what_a_user_cannot_have_is_refused_with_a_reason() {
+    let mut life = initialized();
+    let refused = |life: &Life, fact: Fact| refusal(&life.pod, &life.state, &fact);
+    assert!(refused(&life, Fact::RestartAsked { c: INIT }).is_some_and(|why| why.contains("init")));
+    assert_eq!(refused(&life, Fact::RestartAsked { c: LOG }), None);
+    assert!(refused(&life, Fact::StopAsked { c: APP }).is_some_and(|why| why.contains("sidecars")));
+    assert_eq!(refused(&life, Fact::StartAsked { c: LOG }), Some("nobody has stopped it"));
+    life.tell(&[Fact::StopAsked { c: LOG }]);
+    assert_eq!(refused(&life, Fact::StopAsked { c: LOG }), Some("it is stopped already"));
+    let again = refused(&life, Fact::RestartAsked { c: LOG });
+    assert!(again.is_some_and(|why| why.contains("podshim start")));
+    life.tell(&[Fact::Ending { why: End::Deleted, grace_s: 3 }]);
+    let change = Fact::Changed { containers: Vec::new(), active_deadline_s: Some(1) };
+    for fact in [Fact::RestartAsked { c: LOG }, Fact::StartAsked { c: LOG }, change] {
+        assert_eq!(refused(&life, fact), Some("the pod ends"));
     }
 }
 

@@ -323,6 +323,26 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_itself_is_not_too_much_but_for_restarts_in_place() {
+        let once = JobSpec { backoff_limit: 1, ..spec() };
+        assert_eq!(planned(&once, &[pod("a", Phase::Failed)], 6).verdict, None);
+        let mut running = pod("a", Phase::Running);
+        let failed = |spec: &JobSpec, pod: &WorkloadPod| {
+            planned(spec, std::slice::from_ref(pod), 6).verdict.is_some()
+        };
+        for (backoff_limit, restarts, fails) in
+            [(0, 0, false), (0, 1, true), (1, 0, false), (1, 1, true), (2, 1, false), (2, 3, true)]
+        {
+            running.restarts = restarts;
+            let in_place =
+                JobSpec { backoff_limit, restart_policy: RestartPolicy::OnFailure, ..spec() };
+            assert_eq!(failed(&in_place, &running), fails, "{backoff_limit} {restarts}");
+            let never = JobSpec { backoff_limit, ..spec() };
+            assert!(!failed(&never, &running), "restarts count in place only");
+        }
+    }
+
+    #[test]
     fn the_deadline_ends_what_runs() {
         let short = JobSpec { active_deadline_s: Some(10), ..spec() };
         let pods = [pod("a", Phase::Running)];
