@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::fs::{self, File};
+use std::path::Path;
 use std::time::Duration;
 
-use integration::{Instance, kill_now};
+use integration::{Instance, kill_now, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -34,6 +36,26 @@ fn a_run_that_is_killed_takes_its_pods_down() {
     assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 1, "{pod}");
     let shown = podshim.podshim(&["get", "pods"]);
     assert!(shown.out.contains(" Terminating "), "{}", shown.out);
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn who_looks_at_the_moment_of_the_end_leaves_no_mount() {
+    let podshim = Instance::new();
+    let running = podshim.start(POD);
+    podshim.until("running", is_running);
+    let look = File::open(podshim.state()).unwrap();
+    let shim = podshim.shim();
+    running.signal(Signal::SIGTERM);
+    // The shim has nothing left to do but to unmount what is being looked at.
+    let pods = podshim.state().join("pods");
+    until("the pod is gone", || {
+        let left = fs::read_dir(&pods).unwrap().count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} pods")) }
+    });
+    drop(look);
+    running.wait();
+    assert!(!Path::new(&format!("/proc/{shim}")).exists());
     podshim.nothing_is_left();
 }
 
@@ -92,7 +114,7 @@ fn at_whatever_moment_of_its_start_everything_is_killed_prune_removes_the_rest()
         std::thread::sleep(Duration::from_millis(step * 8));
         let state = podshim.state().to_str().unwrap().to_owned();
         running.signal(Signal::SIGSTOP);
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Ok(cmdline) = std::fs::read(entry.path().join("cmdline")) else { continue };
             if String::from_utf8_lossy(&cmdline).contains(&state)
                 && let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok())

@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bundles::layout::Layout;
 use rustix::fs::{FlockOperation, flock};
@@ -80,7 +81,12 @@ pub fn enter(layout: &Layout, _held: &RootLock) -> Result<(), StateDirError> {
     Ok(())
 }
 
-/// Unmounts the state directory if no pod is in it any more. Says whether it did.
+/// How long the last one waits for those who only look: a `podshim get`, or the end of processes that had
+/// the pod's copy of this mount.
+const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Unmounts the state directory if no pod is in it any more. Says whether it did. Where somebody stays in
+/// it, it is left to the next pod or to `prune`, after two seconds.
 ///
 /// # Errors
 /// The table of mounts cannot be read, or the unmount fails for another reason than use.
@@ -89,14 +95,20 @@ pub fn leave_if_last(layout: &Layout, _held: &RootLock) -> Result<bool, StateDir
     if !is_mounted(&layout.state)? || !users.iter().all(|dir| is_empty(dir)) {
         return Ok(false);
     }
-    match unmount(&layout.state, UnmountFlags::NOFOLLOW) {
-        Ok(()) => {
-            // Ours only if we made it; a directory with something else in it stays.
-            let _ = fs::remove_dir(&layout.state);
-            Ok(true)
+    let began = Instant::now();
+    loop {
+        match unmount(&layout.state, UnmountFlags::NOFOLLOW) {
+            Ok(()) => {
+                // Ours only if we made it; a directory with something else in it stays.
+                let _ = fs::remove_dir(&layout.state);
+                return Ok(true);
+            }
+            Err(rustix::io::Errno::BUSY) if began.elapsed() < BUSY_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(rustix::io::Errno::BUSY) => return Ok(false),
+            Err(e) => return Err(failed("unmount", &layout.state)(e)),
         }
-        Err(rustix::io::Errno::BUSY) => Ok(false),
-        Err(e) => Err(failed("unmount", &layout.state)(e)),
     }
 }
 
