@@ -115,7 +115,7 @@ fn at_whatever_moment_of_its_start_everything_is_killed_prune_removes_the_rest()
         let state = podshim.state().to_str().unwrap().to_owned();
         running.signal(Signal::SIGSTOP);
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Ok(cmdline) = std::fs::read(entry.path().join("cmdline")) else { continue };
+            let Ok(cmdline) = fs::read(entry.path().join("cmdline")) else { continue };
             if String::from_utf8_lossy(&cmdline).contains(&state)
                 && let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok())
             {

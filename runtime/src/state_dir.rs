@@ -92,7 +92,12 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// The table of mounts cannot be read, or the unmount fails for another reason than use.
 pub fn leave_if_last(layout: &Layout, _held: &RootLock) -> Result<bool, StateDirError> {
     let users = [layout.pods(), layout.pins(), layout.objects()];
-    if !is_mounted(&layout.state)? || !users.iter().all(|dir| is_empty(dir)) {
+    if !is_mounted(&layout.state)? {
+        // Somebody was killed between making it and mounting it. What is not empty is not ours, and stays.
+        let _ = fs::remove_dir(&layout.state);
+        return Ok(false);
+    }
+    if !users.iter().all(|dir| is_empty(dir)) {
         return Ok(false);
     }
     let began = Instant::now();
