@@ -45,6 +45,8 @@ pub(super) struct Log {
     directory: PathBuf,
     name: OsString,
     file: Option<OwnedFd>,
+    /// It was said that it cannot be rotated.
+    told: bool,
 }
 
 impl Log {
@@ -57,6 +59,7 @@ impl Log {
             directory: directory.to_owned(),
             name: name.to_owned(),
             file: None,
+            told: false,
         })
     }
 
@@ -81,14 +84,20 @@ impl Log {
         self.identify()
     }
 
-    /// Gives the file, which is full, a name of its own, and removes the oldest such files. `false`, and a
+    /// Gives the file, which is full, a name of its own, and removes the oldest such files. `false`, and one
     /// warning, if that cannot be: then it grows on.
     fn rotate(&mut self, until: Wall, rotation: Rotation) -> bool {
         failpoint::point();
         match self.try_rotate(until, rotation) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.told = false;
+                true
+            }
             Err(e) => {
-                tracing::warn!("cannot rotate {}: {e}", self.path.display());
+                // Each batch tries again.
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::warn!("cannot rotate {}: {e}", self.path.display());
+                }
                 false
             }
         }
