@@ -76,6 +76,10 @@ fn a_log_of_many_files_is_read_as_one() {
     let said = podshim.podshim(&["restart", "p", "-c", "app"]);
     assert_eq!(said.code, 0, "{}", said.err);
     podshim.until("restarted", |pod| status_of(pod, "app")["restartCount"] == 1);
+    until("the next log is there", || {
+        let names = files(&podshim);
+        if names.iter().any(|name| name == "1.log") { Ok(()) } else { Err(format!("{names:?}")) }
+    });
     all_logged(&podshim);
     for previous in [false, true] {
         let args: &[&str] = if previous { &["logs", "p", "--previous"] } else { &["logs", "p"] };

@@ -252,9 +252,12 @@ impl Pulls {
         entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// Whether the store has a name for it; a name comes last.
+    /// Whether the store has this name for it; it comes last, after the name with the digest.
     fn is_here(&self) -> bool {
-        !self.store("refs").is_empty()
+        let said = self.podshim.podshim(&["images", "-o", "json"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        let images: Value = serde_json::from_str(&said.out).unwrap();
+        images.as_array().unwrap().iter().any(|image| image["reference"] == self.name())
     }
 
     fn is_not_here(&self, when: &str) {

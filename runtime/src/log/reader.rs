@@ -545,9 +545,11 @@ pub fn restarts(directory: &Path) -> Result<Vec<u32>, ReadError> {
     for entry in Dir::read_from(opened).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_str().unwrap_or("");
-        found.extend(rotation::run_of(name));
+        // A log that is being rotated has for a moment no file of its own name.
+        found.extend(rotation::run_of(name).or_else(|| rotation::run_of_rotated(name)));
     }
     found.sort_unstable();
+    found.dedup();
     Ok(found)
 }
 

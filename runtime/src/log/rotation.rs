@@ -97,6 +97,11 @@ pub(super) fn run_of(name: &str) -> Option<u32> {
     name.strip_suffix(".log").and_then(|n| n.parse().ok())
 }
 
+/// The number of a run, by the name of what was rotated of its log.
+pub(super) fn run_of_rotated(name: &str) -> Option<u32> {
+    rotated(OsStr::new(name), 0).map(|file| file.run)
+}
+
 fn rotated(name: &OsStr, ino: u64) -> Option<Rotated> {
     let text = name.to_str()?;
     let (text, packed) = match text.strip_suffix(PACKED) {

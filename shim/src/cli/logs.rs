@@ -35,16 +35,14 @@ pub fn logs(layout: &Layout, args: &LogsArgs) -> anyhow::Result<i32> {
     let since = since(args)?;
     let mut output = Output::default();
     let how = How { since, timestamps: args.timestamps };
-    if args.previous {
+    if !args.follow {
+        // One run, even if the next begins meanwhile.
         for (prefix, follower) in &mut sources {
             follower.read_run(&mut |line| how.print(&mut output, prefix, &line))?;
         }
     } else {
         how.poll(&mut output, &mut sources)?;
-        while args.follow
-            && !output.is_broken()
-            && find_pod(layout, &args.namespace, &args.pod).is_ok()
-        {
+        while !output.is_broken() && find_pod(layout, &args.namespace, &args.pod).is_ok() {
             std::thread::sleep(Duration::from_millis(50));
             how.poll(&mut output, &mut sources)?;
         }

@@ -55,6 +55,24 @@ fn each_poll_gives_what_is_new_and_goes_on_over_restarts() {
 }
 
 #[test]
+fn a_run_whose_log_is_being_rotated_is_still_the_newest_and_is_read_alone() {
+    let logs = Logs::new();
+    logs.append(0, &["stdout F old"]);
+    logs.append(1, &["stdout F new"]);
+    let path = logs.path();
+    let to = rotation::rotated_name(OsStr::new("1.log"), Wall(1_795_538_416_000_000_000));
+    std::fs::rename(path.join("1.log"), path.join(to)).unwrap();
+    let mut seen = Vec::new();
+    let mut newest = Follower::new(&path, Start::Newest);
+    newest.read_run(&mut |line| seen.push(show(line))).unwrap();
+    assert_eq!(seen, ["1o new|"]);
+    let mut seen = Vec::new();
+    let mut first = Follower::new(&path, Start::Restart(0));
+    first.read_run(&mut |line| seen.push(show(line))).unwrap();
+    assert_eq!(seen, ["0o old|"]);
+}
+
+#[test]
 fn parts_are_joined_each_stream_by_itself() {
     let logs = Logs::new();
     logs.append(0, &["stdout P a", "stderr P x", "stdout F b", "nonsense", "stderr F y"]);
