@@ -97,6 +97,10 @@ pub struct Exit {
     /// Its cgroup counted an OOM kill.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub oom: bool,
+    /// Nobody knows how it ended: its process went while neither the pod's shim nor its keeper lived.
+    /// Its code is 137 then, and it counts as failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
     /// It was never executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_error: Option<StartError>,
@@ -113,6 +117,8 @@ pub struct Exit {
 pub enum Fact {
     /// The shim took the pod on: `status.startTime`.
     Accepted,
+    /// The shim that had taken it on is gone, and another one has taken it over.
+    Adopted,
     /// Intent of [`Action::MakeSandbox`].
     SandboxMaking,
     /// The pod's namespaces, cgroup and volumes exist.

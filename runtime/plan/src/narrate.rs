@@ -44,6 +44,11 @@ fn warning(c: usize, reason: &str, message: impl Into<String>) -> Vec<Event> {
 #[must_use]
 pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
     match fact {
+        Fact::Adopted => {
+            let text = "podshim's process for this pod ended before the pod did, and another one has \
+                        taken the pod over";
+            vec![event(true, "Adopted", text, None)]
+        }
         Fact::SandboxFailed { reason, message, .. } => {
             let message = match reason.as_str() {
                 "FailedCreatePodSandBox" => format!("Failed to create pod sandbox: {message}"),
@@ -292,6 +297,10 @@ fn exited(state: &State, c: usize, inc: u32, exit: &Exit) -> Vec<Event> {
     };
     if let Some(error) = &exit.start_error {
         return warning(c, "Failed", format!("Error: {}", error.message));
+    }
+    if exit.lost {
+        let text = "container ended while nobody of podshim's was there to see how";
+        return warning(c, "Exited", text);
     }
     let text = match (exit.signal, exit.oom) {
         (_, true) => format!("container ran out of memory: exit code {}", exit.code),

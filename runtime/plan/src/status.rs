@@ -355,6 +355,9 @@ fn is_lost(pod: &Pod, state: &State, c: usize) -> bool {
     c <= inits.filter(|i| state.records[*i].ever_ran).max().unwrap_or(0)
 }
 
+/// A kubelet's words for a container that ran and is not there any more.
+const VANISHED: &str = "The container could not be located when the pod was deleted.  The container used to be Running";
+
 fn lost() -> ContainerState {
     ContainerState::Terminated {
         exit_code: 137,
@@ -383,6 +386,7 @@ fn terminated(run: &Run) -> ContainerState {
 /// What the runtime has to say, and what the container said.
 fn exit_message(exit: &Exit) -> Option<String> {
     let ours = exit.start_error.as_ref().map(|e| e.message.as_str());
+    let ours = ours.or_else(|| exit.lost.then_some(VANISHED));
     let parts: Vec<&str> = [ours, exit.message.as_deref()].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(": "))
 }
@@ -395,6 +399,7 @@ fn run_reason(run: &Run) -> &'static str {
 pub(crate) fn exit_reason(exit: &Exit) -> &'static str {
     match exit {
         Exit { start_error: Some(_), .. } => "StartError",
+        Exit { lost: true, .. } => "ContainerStatusUnknown",
         Exit { oom: true, .. } => "OOMKilled",
         Exit { code: 0, .. } => "Completed",
         _ => "Error",

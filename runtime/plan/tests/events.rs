@@ -280,6 +280,17 @@ fn stops() {
 }
 
 #[test]
+fn another_shim() {
+    assert_eq!(
+        told(&[Fact::Adopted]),
+        [
+            "Warning Adopted pod: podshim's process for this pod ended before the pod did, and another one \
+             has taken the pod over"
+        ]
+    );
+}
+
+#[test]
 fn exits() {
     let of = |exit: Exit| told(&[started(APP), vec![exited(APP, exit)]].concat());
     assert_eq!(of(code(0)), ["Normal Exited app: container exited with code 0"]);
@@ -301,6 +312,10 @@ fn exits() {
     assert_eq!(
         of(Exit { start_error, ..code(128) }),
         ["Warning Failed app: Error: exec x: no such file"]
+    );
+    assert_eq!(
+        of(Exit { lost: true, ..code(137) }),
+        ["Warning Exited app: container ended while nobody of podshim's was there to see how"]
     );
     // Who was asked to end may end as he likes, but for want of memory.
     let asked = Fact::Signalled { c: APP, inc: 0, signal: 15, handled: true };

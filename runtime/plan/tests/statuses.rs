@@ -234,6 +234,22 @@ fn what_never_ran_is_lost_when_the_pod_is_over() {
 }
 
 #[test]
+fn an_exit_that_nobody_saw_is_a_failure_and_is_told_as_a_kubelet_does() {
+    let mut life = initialized();
+    life.tell(&started(APP, 0));
+    let exit = Exit { code: 137, lost: true, ..Exit::default() };
+    life.tell(&[Fact::Adopted, Fact::Exited { c: APP, inc: 0, exit }]);
+    let status = life.of_container(APP);
+    let last = serde_json::to_value(&status.state).unwrap();
+    let text = "The container could not be located when the pod was deleted.  The container used to be \
+                Running";
+    for (field, value) in [("reason", "ContainerStatusUnknown"), ("message", text)] {
+        assert_eq!(last["terminated"][field], value, "{last}");
+    }
+    assert_eq!(last["terminated"]["exitCode"], 137);
+}
+
+#[test]
 fn a_creation_that_is_told_again_is_no_second_one() {
     let mut life = initialized();
     for facts in 1..=4 {

@@ -22,7 +22,7 @@ pub struct Tally {
 }
 
 /// Kinds of fault, in the order of [`Tally::faults`].
-pub const FAULTS: [&str; 27] = [
+pub const FAULTS: [&str; 28] = [
     "sandbox failed",
     "image failed",
     "creation failed",
@@ -48,6 +48,7 @@ pub const FAULTS: [&str; 27] = [
     "refused to a user",
     "podshim died before an action",
     "podshim died after an action",
+    "exit that nobody saw",
     "fact told twice",
     "clock jumped or timer late",
 ];
@@ -80,6 +81,7 @@ pub(crate) enum Fault {
     Refused,
     DiedBefore,
     DiedAfter,
+    Lost,
     Twice,
     Clock,
 }

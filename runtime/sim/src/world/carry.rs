@@ -195,7 +195,7 @@ impl World<'_> {
         self.later(choice.after_ms, Event::Probed { c, inc, kind, how: choice.how });
     }
 
-    fn begin_hook(&mut self, c: usize, inc: u32, hook: Hook) {
+    pub(super) fn begin_hook(&mut self, c: usize, inc: u32, hook: Hook) {
         let temper = self.temper;
         let choice = self.choose(Key::of(Deed::Hook(hook), c, inc), |rng| temper.hook(rng, hook));
         if choice.how == How::Hangs {

@@ -9,17 +9,18 @@
 //! | creation | says that it came to nothing, if the creator died too; else waits for it |
 //! | start | starts what still waits; that is one write and can be repeated |
 //! | probe | says that the attempt could not be made |
-//! | hook | says that it failed: nobody knows |
+//! | hook | runs it again, as Kubernetes reserves itself to ("at least once") |
 //! | SIGKILL | sends it again |
 //!
-//! A process that has ended meanwhile is told late, with its exit code. The heart has no fact for a
-//! code that is lost, so that does not happen here.
+//! A process that has ended meanwhile is told late: with its exit code, or, if nobody at all was there
+//! who could have seen it, as one whose code is lost.
 
 use plan::{At, Fact, Hook, Mono, ProbeKind, State, Wall, change, exit_code, fold, plan, status};
 
 use super::{Real, World};
 use crate::book::{Checked, Sandbox, Stage, must};
 use crate::choice::How;
+use crate::tally::Fault;
 use crate::world::Event;
 
 /// How long nobody is there, in milliseconds.
@@ -34,7 +35,11 @@ impl World<'_> {
         self.now = Mono(self.now.0 + away * (Mono::SECOND / 1000));
         // Helpers are children of podshim and may die with it.
         let with_helpers = (number / 6).is_multiple_of(2);
+        self.tell(Fact::Adopted)?;
         self.recover_sandbox(with_helpers)?;
+        if (number / 12).is_multiple_of(2) {
+            self.lose_exits()?;
+        }
         for c in 0..self.pod.containers.len() {
             if self.book.own[c].pulling
                 && !self.is_due(|e| matches!(e, Event::Image { c: k, .. } if *k == c))
@@ -53,6 +58,28 @@ impl World<'_> {
     pub(crate) fn die(&mut self) -> Checked {
         self.recover()?;
         self.settle()
+    }
+
+    /// Nobody saw those end that have ended meanwhile.
+    fn lose_exits(&mut self) -> Checked {
+        let now = self.now;
+        let is_over = |due: &super::Due| match due.event {
+            Event::Ended { c, inc, how } if how != How::CannotExecute => {
+                (due.at <= now).then_some((c, inc))
+            }
+            _ => None,
+        };
+        let over: Vec<(usize, u32)> = self.queue.iter().filter_map(is_over).collect();
+        self.queue.retain(|due| is_over(due).is_none());
+        for (c, inc) in over {
+            if self.real(c, inc) != Real::Dead {
+                self.tally.fault(Fault::Lost);
+                self.set(c, inc, Real::Dead);
+                let exit = plan::Exit { code: 137, lost: true, ..plan::Exit::default() };
+                self.tell(Fact::Exited { c, inc, exit })?;
+            }
+        }
+        Ok(())
     }
 
     fn is_due(&self, is: impl Fn(&Event) -> bool) -> bool {
@@ -109,8 +136,7 @@ impl World<'_> {
             let is = |e: &Event| matches!(e, Event::Hooked { c: k, inc: i, hook: of, .. } if *k == c && *i == inc && *of == hook);
             if with_helpers || !self.is_due(is) {
                 self.queue.retain(|due| !is(&due.event));
-                let failure = Some("podshim died".to_owned());
-                self.tell(Fact::HookEnded { c, inc, hook, failure, notice: None })?;
+                self.begin_hook(c, inc, hook);
             }
         }
         Ok(())
