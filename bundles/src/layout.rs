@@ -105,6 +105,9 @@ impl Layout {
     }
 }
 
+/// The file name of a shim's diagnostics, in its pod's live directory.
+pub const DIAGNOSTICS: &str = "shim.log";
+
 /// The paths of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodDir {
@@ -150,7 +153,7 @@ impl PodDir {
     /// The shim's own diagnostics.
     #[must_use]
     pub fn diagnostics(&self) -> PathBuf {
-        self.dir.join("shim.log")
+        self.dir.join(DIAGNOSTICS)
     }
 
     /// FIFOs, stages and records of the log pump.

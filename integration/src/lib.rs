@@ -284,10 +284,28 @@ impl Instance {
             .collect()
     }
 
+    /// The pids of this instance's processes of a kind: `shim` or `keep`.
+    pub fn processes(&self, kind: &str) -> Vec<i32> {
+        let (kind, state) = (format!("\0{kind}\0"), self.state.to_str().unwrap().to_owned());
+        let found = processes(|cmdline| cmdline.contains(&kind) && cmdline.contains(&state));
+        // What they have forked has their command line until it executes something.
+        let of = |pid: &i32, file: &str| {
+            fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+        };
+        let is_pod = |part: &str| part.starts_with("pod") && part.len() == "pod".len() + 36;
+        let in_pod = |pid: &i32| of(pid, "cgroup").lines().any(|line| line.split('/').any(is_pod));
+        let parent = |pid: &i32| -> i32 {
+            let status = of(pid, "status");
+            let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            line.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
+        };
+        let own = |pid: &&i32| !in_pod(pid) && !found.contains(&parent(pid)) && parent(pid) != 0;
+        found.iter().filter(own).copied().collect()
+    }
+
     /// The pid of the only pod's shim.
     pub fn shim(&self) -> i32 {
-        let state = self.state.to_str().unwrap().to_owned();
-        let found = processes(|cmdline| cmdline.contains("\0shim\0") && cmdline.contains(&state));
+        let found = self.processes("shim");
         assert_eq!(found.len(), 1, "{found:?}");
         found[0]
     }
@@ -324,6 +342,13 @@ impl Instance {
         }
         left
     }
+}
+
+/// Version and patch level of the kernel.
+pub fn linux_version() -> (u32, u32) {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = text.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 /// Runs a command line of the shell to its end; what it prints.

@@ -60,25 +60,14 @@ fn who_looks_at_the_moment_of_the_end_leaves_no_mount() {
 }
 
 #[test]
-fn a_shim_that_is_killed_makes_run_exit_with_125_and_nothing_stays() {
-    let podshim = Instance::new();
-    let running = podshim.start(POD);
-    podshim.until("running", is_running);
-    kill_now(podshim.shim());
-    let (code, text) = running.wait();
-    assert_eq!(code, 125, "{text}");
-    assert!(text.contains("the shim of pod p died"), "{text}");
-    podshim.nothing_is_left();
-}
-
-#[test]
 fn when_all_of_podshim_is_killed_prune_removes_the_rest() {
     let podshim = Instance::new();
     let running = podshim.start(POD);
     podshim.until("running", is_running);
-    let shim = podshim.shim();
     running.signal(Signal::SIGSTOP);
-    kill_now(shim);
+    for kind in ["keep", "shim"] {
+        podshim.processes(kind).into_iter().for_each(kill_now);
+    }
     running.signal(Signal::SIGKILL);
     running.wait();
     for args in [&["get", "pods"][..], &["top", "pod"]] {

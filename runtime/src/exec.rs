@@ -140,7 +140,9 @@ fn enter(
     message: &OwnedFd,
     captured: Option<&OwnedFd>,
 ) -> Result<(), StartFailure> {
-    let mut kept = vec![order.init.pidfd.as_raw_fd(), message.as_raw_fd()];
+    let gone = || step("enter the container")("its process is gone");
+    let init = order.init.pidfd().ok_or_else(gone)?;
+    let mut kept = vec![init.as_raw_fd(), message.as_raw_fd()];
     kept.extend(captured.map(AsRawFd::as_raw_fd));
     match order.io {
         ExecIo::Captured => {}
@@ -168,7 +170,7 @@ fn enter(
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
-    setns(order.init.pidfd.as_fd(), namespaces).map_err(step("enter the container"))?;
+    setns(init, namespaces).map_err(step("enter the container"))?;
     match fork_of_fork().map_err(step("fork in the container"))? {
         Fork::Parent(pid) => {
             send(message, &ExecMessage::Pid(pid));

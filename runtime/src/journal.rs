@@ -80,6 +80,18 @@ impl Journal {
         Ok(Journal { file, path: path.into(), line: Vec::with_capacity(256) })
     }
 
+    /// Opens a journal to go on with it, and gives the records that it has. A last record that was torn is
+    /// cut off.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn take_on(path: &Path) -> Result<(Journal, Vec<Record>), JournalError> {
+        let (records, whole) = read_whole(path)?;
+        let journal = Journal::open(path)?;
+        journal.file.set_len(whole).map_err(|source| io_error("cut", path, source))?;
+        Ok((journal, records))
+    }
+
     /// Appends one record.
     ///
     /// # Errors
@@ -110,19 +122,25 @@ impl Journal {
 /// # Errors
 /// [`JournalError`]; a journal that does not exist has no records.
 pub fn read(path: &Path) -> Result<Vec<Record>, JournalError> {
+    Ok(read_whole(path)?.0)
+}
+
+/// The same, and how many bytes they are.
+fn read_whole(path: &Path) -> Result<(Vec<Record>, u64), JournalError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
         Err(e) => return Err(io_error("read", path, e)),
     };
-    let mut records = Vec::new();
+    let (mut records, mut whole) = (Vec::new(), 0);
     for (index, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
         let Some(line) = line.strip_suffix(b"\n") else { break };
         let record = parse(line)
             .ok_or_else(|| JournalError::Damaged { path: path.into(), line: index + 1 })?;
         records.push(record);
+        whole += line.len() as u64 + 1;
     }
-    Ok(records)
+    Ok((records, whole))
 }
 
 fn parse(line: &[u8]) -> Option<Record> {

@@ -12,6 +12,7 @@ pub mod diagnostics;
 pub mod exec;
 pub mod host;
 pub mod journal;
+pub mod keeper;
 pub mod log;
 pub mod network;
 pub mod payload;

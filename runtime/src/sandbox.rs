@@ -138,6 +138,26 @@ pub fn make(dir: &PodDir, wanted: &Wanted) -> Result<Sandbox> {
     }
 }
 
+/// Enters a sandbox that another shim made; `None` if its pin is gone. The calling process must be in the
+/// host's mount namespace.
+///
+/// # Errors
+/// [`SandboxError`].
+pub fn enter(dir: &PodDir) -> Result<Option<Sandbox>> {
+    let host = open_namespace("mnt")?;
+    let pin = match File::open(&dir.pin) {
+        Ok(pin) => pin,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(namespace("open", dir.pin.display().to_string())(e)),
+    };
+    match setns(&pin, CloneFlags::CLONE_NEWNS) {
+        Ok(()) => Ok(Some(Sandbox { host, pin: dir.pin.clone() })),
+        // The file is there, and nothing is mounted on it.
+        Err(nix::errno::Errno::EINVAL) => Ok(None),
+        Err(e) => Err(namespace("enter", "the pod's mount namespace")(e)),
+    }
+}
+
 fn fill(dir: &PodDir, wanted: &Wanted, host: &OwnedFd) -> Result<()> {
     File::create(&dir.pin).map_err(making(&dir.pin))?;
     let pod = pinned_mount_namespace(host, &dir.pin)?;

@@ -74,6 +74,14 @@ pub enum Request {
 pub enum Reply {
     /// The whole Kubernetes object.
     Pod(Box<Value>),
+    /// Another shim has the pod now, and this is it, with all that has happened. An empty line comes
+    /// before it, because the shim before may have died in the middle of one.
+    Adopted {
+        /// The whole Kubernetes object.
+        object: Box<Value>,
+        /// What has happened so far, the oldest first; at most a few hundred.
+        events: Vec<PodEvent>,
+    },
     /// The pod's `status`, which has changed.
     Status(Box<Value>),
     /// Something happened.

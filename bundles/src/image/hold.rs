@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -25,7 +25,15 @@ const MAX_HOLD: u64 = 1 << 20;
 pub struct Hold {
     path: PathBuf,
     // Closing it gives the lock up.
-    _file: File,
+    file: File,
+}
+
+impl Hold {
+    /// The locked file: as long as anybody has it open, the hold is not void.
+    #[must_use]
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl Drop for Hold {
@@ -73,7 +81,7 @@ impl Store {
         let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
         file.write_all(&serde_json::to_vec(held).map_err(io::Error::other)?)?;
-        Ok(Hold { path, _file: file })
+        Ok(Hold { path, file })
     }
 
     /// Keeps everybody from making holds, until it is dropped.

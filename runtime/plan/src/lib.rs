@@ -36,7 +36,7 @@ pub use model::{
 pub use narrate::{Event, narrate};
 pub use plan::plan;
 pub use rules::asked::refusal;
-pub use state::{Incarnation, Life, State};
+pub use state::{Incarnation, Life, SandboxPhase, State};
 pub use status::{
     Condition, ContainerState, ContainerStatus, Deletion, PodPhase, PodStatus, deletion, status,
 };

@@ -4,7 +4,7 @@
 //! what follows from them is asked of `rules`. The executor reads the live incarnations from it;
 //! everybody else reads [`crate::status`].
 
-use crate::fact::{End, Exit, ProbeKind, Stop};
+use crate::fact::{End, Exit, Hook, ProbeKind, Stop};
 use crate::model::{Container, Pod};
 use crate::status::Conditions;
 use crate::time::{At, Mono, Wall};
@@ -58,6 +58,24 @@ impl State {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.torn_down
+    }
+
+    /// Where the pod's sandbox stands.
+    #[must_use]
+    pub fn sandbox(&self) -> SandboxPhase {
+        self.sandbox.phase
+    }
+
+    /// Whether the image of container `c` is being asked for.
+    #[must_use]
+    pub fn is_pulling(&self, c: usize) -> bool {
+        self.records.get(c).is_some_and(|r| r.image.pulling.is_some())
+    }
+
+    /// The image of container `c` as it was found last.
+    #[must_use]
+    pub fn image_id(&self, c: usize) -> Option<&str> {
+        self.records.get(c)?.image.id.as_deref()
     }
 
     /// Why the pod ends, once it does.
@@ -161,6 +179,34 @@ impl Incarnation {
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.phase == Life::Running && self.started.is_some()
+    }
+
+    /// The image that it was made from.
+    #[must_use]
+    pub fn image_id(&self) -> &str {
+        &self.image_id
+    }
+
+    /// Since when a hook of it is under way.
+    #[must_use]
+    pub fn hook_under_way(&self, hook: Hook) -> Option<Mono> {
+        let run = match hook {
+            Hook::PostStart => &self.post_start,
+            Hook::PreStop => &self.pre_stop,
+        };
+        run.begun.filter(|_| run.ended.is_none())
+    }
+
+    /// Whether an attempt of a probe of it is under way.
+    #[must_use]
+    pub fn is_probed(&self, kind: ProbeKind) -> bool {
+        self.attempts(kind).in_flight.is_some()
+    }
+
+    /// Whether it was to be killed.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.killed.is_some()
     }
 
     /// Whether its code runs, or may at any moment.
@@ -407,11 +453,15 @@ pub(crate) struct Sandbox {
     pub failures: Failures,
 }
 
+/// Where a pod's sandbox stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SandboxPhase {
+pub enum SandboxPhase {
+    /// There is none.
     #[default]
     Absent,
+    /// It is being made.
     Making,
+    /// It is there.
     Ready,
     /// It cannot be made, and trying again cannot help.
     Impossible,

@@ -30,6 +30,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::devices::DeviceRule;
+use crate::keeper::Keeper;
 pub use bundles::resources::CgroupValues;
 pub use error::CgroupError;
 use v1::Hierarchies;
@@ -289,6 +290,16 @@ impl Cgroups {
         Ok(ExecHome { files })
     }
 
+    /// The names of all cgroups below a container's leaf: of executed programs, and of the container's own.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Read`].
+    pub fn execs(&self, pod: &str, container: &str) -> Result<Vec<String>> {
+        let found = files::children(&self.process_root().join(leaf(pod, container)?))?;
+        Ok(found.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
     /// Removes an executed program's own cgroup. Nobody may be in it.
     ///
     /// # Errors
@@ -423,7 +434,7 @@ impl Cgroups {
         Ok(found)
     }
 
-    /// Has systemd make a scope for a pod around this process, if systemd is PID 1 and has one tree
+    /// Has systemd make a scope for a pod around this process and its keeper, if systemd is PID 1 and has one tree
     /// for all controllers; answers with the pod's cgroup there. `None` elsewhere.
     ///
     /// # Errors
@@ -433,10 +444,11 @@ impl Cgroups {
         &self,
         uid: &str,
         description: &str,
+        keeper: Option<&mut Keeper>,
     ) -> std::result::Result<Option<String>, scope::ScopeError> {
         match &self.kind {
             Kind::V2(unified) if scope::is_systemd() => {
-                let scope = scope::enter(&unified.root, uid, description)?;
+                let scope = scope::enter(&unified.root, uid, description, keeper)?;
                 Ok(Some(format!("{scope}/pod{uid}")))
             }
             _ => Ok(None),

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::keeper::Keeper;
+
 /// Where systemd listens for root.
 const SOCKET: &str = "/run/systemd/private";
 /// Present where systemd is PID 1: `sd_booted(3)`.
@@ -69,15 +71,35 @@ pub fn name(uid: &str) -> String {
     format!("podshim-{uid}.scope")
 }
 
-/// Has systemd make the pod's scope around this process, and moves it into a leaf there. Answers with
-/// the scope's cgroup, relative to the root of the tree.
+/// Has systemd make the pod's scope around this process and its keeper, and moves them into a leaf there;
+/// into the one of a pod that is taken over. Answers with the scope's cgroup, relative to the root of the
+/// tree.
 ///
 /// # Errors
 /// [`ScopeError`].
-pub fn enter(unified: &Path, uid: &str, description: &str) -> Result<String, ScopeError> {
+pub fn enter(
+    unified: &Path,
+    uid: &str,
+    description: &str,
+    keeper: Option<&mut Keeper>,
+) -> Result<String, ScopeError> {
     let scope = name(uid);
+    let own = own_cgroup()?;
+    if let Some(cgroup) = own.strip_suffix(&format!("/{LEAF}"))
+        && cgroup.ends_with(&scope)
+    {
+        return Ok(cgroup.to_owned());
+    }
+    let there = format!("{SLICE_PATH}/{scope}");
+    if unified.join(&there).exists() {
+        enter_leaf(unified, &there, keeper)?;
+        return Ok(there);
+    }
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let keeper_pid = keeper.as_ref().and_then(|_| u32::try_from(parent).ok());
+    let pids: Vec<u32> = keeper_pid.into_iter().chain([std::process::id()]).collect();
     let start = |with_slices| {
-        let message = start_transient_unit(&scope, description, std::process::id(), with_slices);
+        let message = start_transient_unit(&scope, description, &pids, with_slices);
         ask(&message).map_err(ScopeError::Talk)
     };
     // Units that are there cannot be described anew: somebody else may have been faster.
@@ -89,21 +111,36 @@ pub fn enter(unified: &Path, uid: &str, description: &str) -> Result<String, Sco
     answer.map_err(ScopeError::Refused)?;
     let deadline = Instant::now() + PATIENCE;
     let cgroup = loop {
-        let text = fs::read_to_string("/proc/self/cgroup").map_err(ScopeError::Talk)?;
-        let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        let own = own_cgroup()?;
         if own.ends_with(&scope) {
-            break own.to_owned();
+            break own;
         }
         if Instant::now() > deadline {
-            return Err(ScopeError::Elsewhere(own.to_owned()));
+            return Err(ScopeError::Elsewhere(own));
         }
         sleep(PAUSE);
     };
-    let leaf = unified.join(&cgroup).join(LEAF);
+    enter_leaf(unified, &cgroup, keeper)?;
+    Ok(cgroup)
+}
+
+fn own_cgroup() -> Result<String, ScopeError> {
+    let text = fs::read_to_string("/proc/self/cgroup").map_err(ScopeError::Talk)?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    Ok(own.unwrap_or_default().to_owned())
+}
+
+/// Nobody may be in a cgroup that hands controllers on.
+fn enter_leaf(unified: &Path, cgroup: &str, keeper: Option<&mut Keeper>) -> Result<(), ScopeError> {
+    let leaf = unified.join(cgroup).join(LEAF);
     let failed = |source| ScopeError::Enter { path: leaf.clone(), source };
     fs::create_dir_all(&leaf).map_err(failed)?;
-    fs::write(leaf.join("cgroup.procs"), "0").map_err(failed)?;
-    Ok(cgroup)
+    let procs = leaf.join("cgroup.procs");
+    fs::write(&procs, "0").map_err(failed)?;
+    if let Some(keeper) = keeper {
+        keeper.move_to(&procs.to_string_lossy()).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Says what it has to say and waits for the answer: `Err` inside is what systemd said.
@@ -224,7 +261,12 @@ impl Wire {
 ///
 /// With `with_slices` the slices come with it, and go when the last pod has gone. (As dependencies
 /// alone they would stay for ever.)
-fn start_transient_unit(scope: &str, description: &str, pid: u32, with_slices: bool) -> Vec<u8> {
+fn start_transient_unit(
+    scope: &str,
+    description: &str,
+    pids: &[u32],
+    with_slices: bool,
+) -> Vec<u8> {
     let mut body = Wire::default();
     body.string(scope);
     // In place of a job that is about to stop the slices; the scope's own name is new.
@@ -232,7 +274,9 @@ fn start_transient_unit(scope: &str, description: &str, pid: u32, with_slices: b
     body.array(8, |list| {
         list.property("Description", "s", |w| w.string(description));
         list.property("Slice", "s", |w| w.string(SLICE));
-        list.property("PIDs", "au", |w| w.array(4, |pids| pids.u32(pid)));
+        list.property("PIDs", "au", |w| {
+            w.array(4, |list| pids.iter().for_each(|pid| list.u32(*pid)))
+        });
         list.property("Delegate", "b", |w| w.u32(1));
         list.property("TasksMax", "t", |w| {
             w.align(8);
@@ -320,7 +364,7 @@ mod tests {
         // "ab\0" ends at 15, the signature at 18, the number begins at 20.
         expected[4] = u8::try_from(expected.len() - 8).expect("short");
         assert_eq!(wire.0, expected);
-        let message = start_transient_unit("podshim-1.scope", "a pod", 42, true);
+        let message = start_transient_unit("podshim-1.scope", "a pod", &[42], true);
         assert_eq!(&message[..4], [b'l', 1, 0, 1]);
         let fields = u32::from_le_bytes(message[12..16].try_into().expect("four")) as usize;
         let body = u32::from_le_bytes(message[4..8].try_into().expect("four")) as usize;

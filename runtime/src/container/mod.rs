@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -187,8 +188,8 @@ pub fn start(machine: &std::path::Path, id: &str) -> Result<bool, ContainerError
 pub struct Process {
     /// Its pid in the host's namespace.
     pub pid: i32,
-    /// The pidfd.
-    pub pidfd: OwnedFd,
+    /// `None` if it was reaped before anybody took hold of it.
+    pidfd: Option<OwnedFd>,
 }
 
 impl Process {
@@ -201,7 +202,59 @@ impl Process {
         let raw =
             Pid::from_raw(pid).ok_or_else(|| failed(io::Error::from_raw_os_error(libc::ESRCH)))?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|e| failed(e.into()))?;
-        Ok(Process { pid, pidfd })
+        Ok(Process { pid, pidfd: Some(pidfd) })
+    }
+
+    /// One that is not there any more.
+    #[must_use]
+    pub fn gone(pid: i32) -> Process {
+        Process { pid, pidfd: None }
+    }
+
+    /// The pidfd.
+    #[must_use]
+    pub fn pidfd(&self) -> Option<&OwnedFd> {
+        self.pidfd.as_ref()
+    }
+
+    /// Whether it has ended, reaped or not.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.polled().is_none_or(|events| !events.is_empty())
+    }
+
+    /// Whether it has been reaped (on kernels before 6.9 that is not told of what is not our child).
+    #[must_use]
+    pub fn is_reaped(&self) -> bool {
+        self.polled().is_none_or(|events| events.contains(PollFlags::HUP))
+            || !std::path::Path::new(&format!("/proc/{}", self.pid)).exists()
+    }
+
+    fn polled(&self) -> Option<PollFlags> {
+        let mut fds = [PollFd::new(self.pidfd.as_ref()?, PollFlags::IN)];
+        let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).ok()?;
+        Some(fds[0].revents())
+    }
+
+    /// The wait status of a zombie (wait(2)): field 52 of `/proc/<pid>/stat` (proc_pid_stat(5)).
+    #[must_use]
+    pub fn zombie_status(&self) -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // The second field, in brackets, may hold anything.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace();
+        let is_zombie = fields.next() == Some("Z");
+        let status = fields.nth(48)?.parse().ok()?;
+        // The number may have been given to somebody else while that was read.
+        (is_zombie && !self.is_reaped()).then_some(status)
+    }
+
+    /// Its parent (proc_pid_stat(5)).
+    #[must_use]
+    pub fn parent(&self) -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
     }
 
     /// The pidfd's inode: on pidfs (Linux ≥ 6.9) unique for the machine's life, so that a successor
@@ -209,18 +262,19 @@ impl Process {
     #[must_use]
     pub fn inode(&self) -> u64 {
         const PIDFS_MAGIC: u64 = 0x5049_4446;
-        let on_pidfs = rustix::fs::fstatfs(&self.pidfd)
-            .is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(PIDFS_MAGIC));
+        let Some(pidfd) = &self.pidfd else { return 0 };
+        let on_pidfs =
+            rustix::fs::fstatfs(pidfd).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(PIDFS_MAGIC));
         if !on_pidfs {
             return 0;
         }
-        rustix::fs::fstat(&self.pidfd).map_or(0, |s| s.st_ino)
+        rustix::fs::fstat(pidfd).map_or(0, |s| s.st_ino)
     }
 
     /// Sends a signal by its number; a process that is gone is no error.
     pub fn signal(&self, number: i32) {
         // ESRCH: it is dead already, and that is what was wanted. EPERM cannot be: we are root.
-        let _ = send_signal(self.pidfd.as_fd(), number);
+        let _ = self.pidfd.as_ref().map(|pidfd| send_signal(pidfd.as_fd(), number));
     }
 
     /// Sends SIGKILL.

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::unistd::ForkResult;
 use rustix::process::{WaitOptions, WaitStatus};
@@ -131,6 +131,94 @@ pub fn reap() -> Option<Reaped> {
             Ok(None) | Err(_) => None,
         };
     }
+}
+
+/// One finished child, if there is one, which stays a zombie (waitid(2), `WNOWAIT`): whoever has to
+/// write its end down does so before [`collect`] makes the kernel forget it.
+pub fn peek() -> Option<Reaped> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: the kernel fills in the structure, or leaves it zeroed if no child has finished.
+        let r = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) };
+        if r == 0 {
+            break;
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return None;
+        }
+    }
+    // SAFETY: zeroes are a valid value of it, and the call was successful.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: of a child's state this field is set; without one it is zero.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as the other.
+    let status = unsafe { info.si_status() };
+    let (code, signal) = match info.si_code {
+        libc::CLD_EXITED => (status, None),
+        _ => (128 + status, Some(status)),
+    };
+    (pid != 0).then_some(Reaped { pid, code, signal })
+}
+
+/// Reaps a child that [`peek`] told of.
+pub fn collect(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        // It can only be there: nobody else waits for children of this process.
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
+/// How a process ended that is or was somebody else's child, by its pidfd: the kernel tells once it has
+/// been reaped (`PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, Linux 6.15). `None` before that, and on older
+/// kernels.
+pub fn exit_of(pidfd: BorrowedFd<'_>) -> Option<(i32, Option<i32>)> {
+    /// The first version of `struct pidfd_info` (linux/pidfd.h).
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const EXIT: u64 = 1 << 3;
+    const SIZE: u64 = size_of::<Info>() as u64;
+    // _IOWR(0xff, 11, struct pidfd_info)
+    const GET_INFO: u64 = 3 << 30 | SIZE << 16 | 0xff << 8 | 11;
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // SAFETY: the kernel reads and writes as many bytes as the number of the call says: the structure's.
+    let r = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO, &raw mut info) };
+    (r == 0 && info.mask & EXIT != 0).then(|| of_status(info.exit_code))
+}
+
+/// A shell's exit code, and the signal, from a wait status (wait(2)).
+pub fn of_status(status: i32) -> (i32, Option<i32>) {
+    match status & 0x7f {
+        0 => ((status >> 8) & 0xff, None),
+        signal => (128 + signal, Some(signal)),
+    }
+}
+
+/// Takes over descriptors that this process was started with, by their numbers; closed on exec from now on.
+///
+/// # Errors
+/// One is not open, or is a standard stream's.
+pub fn inherited(numbers: &[RawFd]) -> io::Result<Vec<OwnedFd>> {
+    let take = |number: &RawFd| {
+        if *number < 3 || numbers.iter().filter(|n| *n == number).count() != 1 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        // SAFETY: fcntl takes any number; it fails for one that is not open.
+        let r = unsafe { libc::fcntl(*number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        if r < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it is open, nobody in this process has opened it, as the caller has opened nothing yet,
+        // and it is taken only once.
+        Ok(unsafe { OwnedFd::from_raw_fd(*number) })
+    };
+    numbers.iter().map(take).collect()
 }
 
 /// The signal is any number: a type of named signals would not know the real-time ones, and an exit

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{FallocateFlags, fallocate, fstat, ftruncate};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mlock, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap, munmap};
 
 /// A mapped range, unmapped when dropped.
 #[derive(Debug)]
@@ -29,7 +29,14 @@ impl Mapping {
         // SAFETY: no address is asked for, so the kernel chooses one that nothing else uses.
         let start =
             unsafe { mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED | flags, file, 0) }?;
-        NonNull::new(start).map(|start| Mapping { start, len }).ok_or(Errno::NOMEM)
+        let mapping =
+            NonNull::new(start).map(|start| Mapping { start, len }).ok_or(Errno::NOMEM)?;
+        // A mapping holds its file open, and with it a lock: a container's waiting init, which is a fork
+        // of ours, would keep it for as long as it waits.
+        // SAFETY: children have nothing at these addresses then, and no value of theirs leads there: they
+        // are forked to do other things, and run no destructors.
+        unsafe { madvise(mapping.start.as_ptr(), len, Advice::LinuxDontFork) }?;
+        Ok(mapping)
     }
 }
 

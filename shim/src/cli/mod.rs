@@ -1,6 +1,5 @@
 //! The command line: kubectl's words.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use bundles::layout::Layout;
@@ -595,6 +594,12 @@ pub struct ShimArgs {
     /// Standard input is the channel to the pod's owner
     #[arg(long)]
     owned: bool,
+    /// The number of the socket to the pod's keeper
+    #[arg(long)]
+    keeper: i32,
+    /// A descriptor that the keeper holds for it
+    #[arg(long, value_name = "LABEL=NUMBER")]
+    held: Vec<String>,
 }
 
 /// Parses the command line and does it. Returns the exit code.
@@ -715,18 +720,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
             prune::prune(&layout, &args)
         }
         Command::Shim(args) => {
-            diagnostics()?;
-            crate::pod::run(&args.pod_dir, args.owned).map(|()| 0)
+            let ShimArgs { pod_dir, owned, keeper, held } = &args;
+            let start = crate::pod::Start { pod_dir, owned: *owned, keeper: *keeper, held };
+            crate::pod::run(&start).map(|()| 0)
         }
     }
-}
-
-/// A shim's standard error is a file in its pod's directory. The descriptor is kept under another
-/// number, because in a creator standard error becomes the container's log.
-fn diagnostics() -> anyhow::Result<()> {
-    let own = std::io::stderr().as_fd().try_clone_to_owned()?;
-    runtime::diagnostics::begin(own.into());
-    Ok(())
 }
 
 fn need_root(command: &str) -> anyhow::Result<()> {

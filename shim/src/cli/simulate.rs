@@ -189,6 +189,8 @@ fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
     };
     let file = PodFile {
         origin: None,
+        changed: None,
+        superseded: Vec::new(),
         objects: Objects::default(),
         root: PathBuf::new(),
         state: PathBuf::new(),

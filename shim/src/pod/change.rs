@@ -14,7 +14,7 @@ use plan::{Fact, Life};
 use runtime::container::cgroup_name;
 
 use super::compile::{compile, containers};
-use super::file::{Definition, PodFile};
+use super::file::{Definition, OldDefinition, PodFile};
 use super::machine::Machine;
 use super::sandbox::{ContainerFilter, filters};
 use crate::protocol::Reply;
@@ -22,14 +22,23 @@ use crate::protocol::Reply;
 /// A definition that the pod has no more, while something that was made from it exists.
 #[derive(Debug)]
 pub struct Superseded {
-    c: usize,
-    /// The first incarnation that was made from a later one.
-    before: u32,
-    container: Container,
+    old: OldDefinition,
     image: Option<Image>,
     pub(super) filter: ContainerFilter,
     /// Keeps the image in the store.
     _hold: Option<Hold>,
+}
+
+impl Superseded {
+    /// With the image that it named and the filter that follows from it.
+    pub fn new(
+        old: OldDefinition,
+        image: Option<(Image, Hold)>,
+        filter: ContainerFilter,
+    ) -> Superseded {
+        let (image, hold) = image.unzip();
+        Superseded { old, image, filter, _hold: hold }
+    }
 }
 
 /// The limits that a change brings.
@@ -65,7 +74,8 @@ impl Machine {
             let is = |c: &usize| if restarts(*c) { new.contains(c) } else { old.contains(c) };
             (0..self.pod.containers.len()).filter(is).collect()
         };
-        let file = PodFile {
+        let mut file = PodFile {
+            superseded: self.superseded_by(&change),
             always_written: merged(&self.file.always_written, &always_written),
             at_start: merged(&self.file.at_start, &at_start),
             origin: Some(self.file.origin.clone().unwrap_or_else(|| self.pod.clone())),
@@ -92,6 +102,7 @@ impl Machine {
         if check {
             return Reply::Changed { changed: true };
         }
+        file.changed = Some(fact.clone());
         match self.carry_through(file, &change) {
             Ok(()) => {}
             Err(text) => return Reply::Error(text),
@@ -210,34 +221,44 @@ impl Machine {
         let restarts = change.containers.iter().filter(|(_, effect)| *effect == Effect::Restart);
         for (c, _) in restarts {
             let c = *c;
-            let old = self.file.pod.spec.as_ref().and_then(|spec| containers(spec).nth(c)).cloned();
             let (image, hold) = (self.images[c].take(), self.holds[c].take());
             let filter = std::mem::replace(
                 &mut self.filters[c],
                 std::mem::replace(&mut filters[c], ContainerFilter::Unknown),
             );
             self.forget_pulls(c);
-            let newest = self.state.incarnations(c).iter().map(|i| i.inc).max();
-            let (Some(newest), Some(container)) = (newest, old) else { continue };
-            let before = newest.saturating_add(1);
-            // One from which nothing was made is superseded by nobody.
-            if self.superseded.iter().all(|s| (s.c, s.before) != (c, before)) {
-                let old = Superseded { c, before, container, image, filter, _hold: hold };
-                self.superseded.push(old);
-            }
+            let Some(old) = self.superseded_now(c) else { continue };
+            self.superseded.push(Superseded { old, image, filter, _hold: hold });
         }
+    }
+
+    /// What container `c` is, if something was made from that.
+    fn superseded_now(&self, c: usize) -> Option<OldDefinition> {
+        let container = containers(self.file.pod.spec.as_ref()?).nth(c)?.clone();
+        let newest = self.state.incarnations(c).iter().map(|i| i.inc).max()?;
+        let before = newest.saturating_add(1);
+        // One from which nothing was made is superseded by nobody.
+        let is_new = self.superseded.iter().all(|s| (s.old.c, s.old.before) != (c, before));
+        is_new.then_some(OldDefinition { c, before, container })
+    }
+
+    /// All old definitions, once a change has been made.
+    fn superseded_by(&self, change: &Change) -> Vec<OldDefinition> {
+        let restarts = change.containers.iter().filter(|(_, effect)| *effect == Effect::Restart);
+        let now = restarts.filter_map(|(c, _)| self.superseded_now(*c));
+        self.superseded.iter().map(|s| s.old.clone()).chain(now).collect()
     }
 
     /// What incarnation `inc` of container `c` was made from, if the pod has something else now.
     pub(super) fn superseded(&self, c: usize, inc: u32) -> Option<&Superseded> {
-        let of = self.superseded.iter().filter(|s| s.c == c && inc < s.before);
-        of.min_by_key(|s| s.before)
+        let of = self.superseded.iter().filter(|s| s.old.c == c && inc < s.old.before);
+        of.min_by_key(|s| s.old.before)
     }
 
     /// The container that incarnation `inc` of container `c` was made from.
     pub(super) fn container_of(&self, c: usize, inc: u32) -> Option<&Container> {
         match self.superseded(c, inc) {
-            Some(old) => Some(&old.container),
+            Some(superseded) => Some(&superseded.old.container),
             None => containers(self.file.pod.spec.as_ref()?).nth(c),
         }
     }
@@ -254,7 +275,8 @@ impl Machine {
     /// limits become what they are to be once nobody has more.
     pub(super) fn forget_superseded(&mut self) {
         let state = &self.state;
-        self.superseded.retain(|s| state.incarnations(s.c).iter().any(|i| i.inc < s.before));
+        self.superseded
+            .retain(|s| state.incarnations(s.old.c).iter().any(|i| i.inc < s.old.before));
         let Some(before) = self.pod_limits else { return };
         let spec = self.file.pod.spec.as_ref();
         let Some(Ok(after)) = spec.map(|spec| pod_resources(spec, &self.host)) else { return };

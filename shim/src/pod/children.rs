@@ -1,19 +1,19 @@
 //! The shim's children: creators, containers, what exec and pulls start, and whatever a container
 //! left behind when its own process died (the shim is a subreaper).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use plan::{Exit, Fact, Mono, StartError};
 use runtime::cgroup::Members;
 use runtime::container::{
     self, Creator, CreatorMessage, Process, StartFailure, cgroup_name, machine_dir,
 };
-use runtime::sys::process::{Reaped, reap};
+use runtime::sys::process::{Reaped, collect, peek};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::process::Signal;
 
 use super::machine::Machine;
-use super::tokens;
+use super::{kept, tokens};
 
 /// How long a creator may take. A create that hangs (a FIFO where a file should be, a dead network
 /// file system) must not hang the pod.
@@ -53,6 +53,8 @@ pub struct Incarnation {
     pub failure: Option<StartFailure>,
     /// The number of its log, once it was started.
     pub restart_count: Option<u32>,
+    /// It is the child of a shim before this one.
+    pub adopted: bool,
 }
 
 impl Machine {
@@ -67,8 +69,10 @@ impl Machine {
             self.record(fact);
         }
         if received.child {
-            while let Some(child) = reap() {
+            // Written down first: who dies in between has told the next one everything.
+            while let Some(child) = peek() {
                 self.on_child(child);
+                collect(child.pid);
             }
             if self.creating.is_empty() && self.execs.is_empty() {
                 self.strays.clear();
@@ -78,7 +82,8 @@ impl Machine {
 
     fn on_child(&mut self, child: Reaped) {
         let exit = Exit { code: child.code, signal: child.signal, ..Exit::default() };
-        if let Some(at) = self.living.iter().position(|i| i.process.pid == child.pid) {
+        if let Some(at) = self.living.iter().position(|i| !i.adopted && i.process.pid == child.pid)
+        {
             self.on_exit(at, exit);
         } else if let Some(at) = self.creating.iter().position(|c| c.pid == child.pid) {
             self.on_creator_end(at);
@@ -92,10 +97,13 @@ impl Machine {
     }
 
     /// A container's process is gone: what it wrote is put into its log, then the fact is recorded.
-    fn on_exit(&mut self, at: usize, mut exit: Exit) {
+    pub(super) fn on_exit(&mut self, at: usize, mut exit: Exit) {
         let mut incarnation = self.living.swap_remove(at);
+        self.release(&kept::start_pipe(incarnation.c, incarnation.inc));
         // The program may have failed to start without its pipe having been looked at yet.
         if let Some(pipe) = incarnation.started.take() {
+            // It is watched only once it is to be started.
+            let _ = epoll::delete(&self.epoll, &pipe);
             incarnation.failure =
                 incarnation.failure.or_else(|| container::read_start(&pipe).ok().flatten());
             if incarnation.failure.is_none() && self.was_starting(incarnation.c, incarnation.inc) {
@@ -104,6 +112,7 @@ impl Machine {
             }
         }
         if let Some(failure) = incarnation.failure.take() {
+            exit.lost = false;
             exit.code = 128;
             exit.signal = None;
             exit.start_error = Some(StartError { message: failure.message, errno: failure.errno });
@@ -223,6 +232,7 @@ impl Machine {
         };
         match opened {
             Ok(process) => {
+                self.hold(&kept::start_pipe(c, inc), started.as_fd());
                 let inode = process.inode();
                 self.living.push(Incarnation {
                     c,
@@ -232,6 +242,7 @@ impl Machine {
                     started: Some(started),
                     failure: None,
                     restart_count: None,
+                    adopted: false,
                 });
                 self.record(Fact::Created { c, inc, pid, inode, container_id });
             }
@@ -314,6 +325,8 @@ impl Machine {
         let Some(found) = self.living.iter_mut().find(|i| i.process.pid == pid) else { return };
         let Some(pipe) = found.started.take() else { return };
         let (c, inc) = (found.c, found.inc);
+        // The keeper has it open too: closing it would not end its events.
+        let _ = epoll::delete(&self.epoll, &pipe);
         match container::read_start(&pipe) {
             Ok(None) => {
                 self.record(Fact::Started { c, inc });
@@ -326,6 +339,8 @@ impl Machine {
                 });
             }
         }
+        // What it said of a failure comes with the exit.
+        self.release(&kept::start_pipe(c, inc));
     }
 
     pub(super) fn signal(&mut self, c: usize, inc: u32) {
@@ -365,7 +380,7 @@ impl Machine {
     }
 
     /// Each step is idempotent; what fails is left for the pod's own end, which removes all of it.
-    fn remove_incarnation(&mut self, c: usize, inc: u32) {
+    pub(super) fn remove_incarnation(&mut self, c: usize, inc: u32) {
         let name = &self.pod.containers[c].name;
         let cgroup = cgroup_name(name, inc);
         let mut left = Vec::new();

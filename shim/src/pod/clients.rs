@@ -4,8 +4,9 @@
 //! when too much waits for it. The owner is never dropped for that; what it misses it can ask for.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 use anyhow::Context;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -30,6 +31,8 @@ struct Client {
     output: Vec<u8>,
     watching: bool,
     owner: bool,
+    /// The first line may be the end of one that a shim before this one has read the beginning of.
+    torn: bool,
 }
 
 /// All of them.
@@ -52,24 +55,35 @@ pub struct Received {
     pub gone: bool,
 }
 
+/// Listens at `path`, in place of a shim that is dead.
+pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    let _ = std::fs::remove_file(path);
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 impl Clients {
-    /// Listens at `path` and takes on the owner's channel.
+    /// Takes on the socket that is listened at, and the owner's channel.
     pub fn open(
         epoll: &OwnedFd,
-        path: &std::path::Path,
+        listener: UnixListener,
         listener_token: u64,
         client_token: impl Fn(u32) -> u64,
         owner: Option<UnixStream>,
     ) -> anyhow::Result<Clients> {
-        let listener = UnixListener::bind(path)
-            .with_context(|| format!("cannot listen at {}", path.display()))?;
-        listener.set_nonblocking(true)?;
         epoll::add(epoll, &listener, EventData::new_u64(listener_token), EventFlags::IN)?;
         let mut clients = Clients { listener: Some(listener), list: Vec::new(), next_id: 0 };
         if let Some(stream) = owner {
             clients.add(epoll, stream, true, client_token)?;
         }
         Ok(clients)
+    }
+
+    /// Where clients come from.
+    pub fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(AsFd::as_fd)
     }
 
     fn add(
@@ -91,6 +105,7 @@ impl Clients {
             output: Vec::new(),
             watching: owner,
             owner,
+            torn: false,
         });
         Ok(())
     }
@@ -119,10 +134,20 @@ impl Clients {
         let alive = client.read(&mut received.requests) && client.flush(epoll);
         if !alive {
             received.owner_gone = client.owner;
+            // The keeper has the owner's open too, so that closing it would not end its events.
+            let _ = epoll::delete(epoll, &client.stream);
             received.gone = true;
             self.list.retain(|c| c.id != id);
         }
         received
+    }
+
+    /// The owner has talked to another shim so far, which may have died in the middle of a line.
+    pub fn interrupted(&mut self) {
+        for client in self.list.iter_mut().filter(|c| c.owner) {
+            client.output.push(b'\n');
+            client.torn = true;
+        }
     }
 
     /// Marks a client as one that watches.
@@ -207,8 +232,11 @@ impl Client {
         while let Some(end) = self.input.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.input.drain(..=end).collect();
             let descriptors = std::mem::take(&mut self.descriptors);
+            let torn = std::mem::take(&mut self.torn);
             let request = serde_json::from_slice(&line).map(|request| (request, descriptors));
-            requests.push(request.map_err(|e| format!("bad request: {e}")));
+            if request.is_ok() || !(torn || line == b"\n") {
+                requests.push(request.map_err(|e| format!("bad request: {e}")));
+            }
         }
         alive
     }

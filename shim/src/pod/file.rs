@@ -100,6 +100,17 @@ impl Definition {
     }
 }
 
+/// What a container was before it was changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OldDefinition {
+    /// Whose.
+    pub c: usize,
+    /// The first incarnation that was made from a later one.
+    pub before: u32,
+    /// What it was.
+    pub container: Container,
+}
+
 /// Everything that a shim is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PodFile {
@@ -108,6 +119,12 @@ pub struct PodFile {
     /// The pod as it was first, if it has been changed since: what its journal begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<plan::Pod>,
+    /// The change that made it what it is, if there was one: its journal may not have it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<plan::Fact>,
+    /// Definitions that it has no more, and of which something may exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<OldDefinition>,
     /// The ConfigMaps and Secrets that it refers to.
     #[serde(default)]
     pub objects: Objects,

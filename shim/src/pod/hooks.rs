@@ -42,6 +42,17 @@ impl Machine {
         }
     }
 
+    /// One that was under way when the shim before this one died, since `begun`.
+    pub(super) fn hook_again(&mut self, c: usize, inc: u32, hook: Hook, begun: Mono) {
+        let sleep = self.handler(c, inc, hook).and_then(|handler| handler.sleep);
+        if let Some(sleep) = sleep {
+            let until = begun.plus_s(u32::try_from(sleep.seconds).unwrap_or(0));
+            self.sleeping.push(Sleeping { c, inc, hook, until });
+        } else if let Err(failure) = self.begin_hook(c, inc, hook) {
+            self.hook_ended(c, inc, hook, Some(failure));
+        }
+    }
+
     fn begin_hook(&mut self, c: usize, inc: u32, hook: Hook) -> Result<(), String> {
         let handler = self.handler(c, inc, hook).ok_or("the container has no such hook")?;
         if let Some(exec) = &handler.exec {

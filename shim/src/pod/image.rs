@@ -14,6 +14,7 @@ use plan::{Exit, Fact};
 
 use super::compile::containers;
 use super::file::PullOverride;
+use super::kept;
 use super::machine::Machine;
 
 /// `podshim pull` exits with this if the registry could not be reached.
@@ -84,6 +85,18 @@ impl Machine {
 
     fn begin_pull(&mut self, c: usize, reference: &Reference) {
         self.record(Fact::ImagePulling { c });
+        self.pull_now(c, reference);
+    }
+
+    /// The pull that a shim before this one began.
+    pub(super) fn pull_again(&mut self, c: usize, text: &str) {
+        match Reference::parse(text) {
+            Ok(reference) => self.pull_now(c, &reference),
+            Err(e) => self.image_failed(c, "InvalidImageName", runtime::chain(&e)),
+        }
+    }
+
+    fn pull_now(&mut self, c: usize, reference: &Reference) {
         match self.spawn_pull(c, reference) {
             Ok(pull) => self.pulls.push(pull),
             Err(e) => self.image_failed(c, "ErrImagePull", format!("cannot start a pull: {e}")),
@@ -154,13 +167,14 @@ impl Machine {
             bytes: image.size_bytes,
             stale,
         };
+        self.hold(&kept::image(c), hold.file());
         self.images[c] = Some(image);
         self.holds[c] = Some(hold);
         self.record(fact);
     }
 
     /// This pod, in the words of whoever is told that it needs an image.
-    fn who(&self) -> String {
+    pub(super) fn who(&self) -> String {
         let meta = &self.file.pod.metadata;
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         format!("pod {}/{}", text(&meta.namespace), text(&meta.name))

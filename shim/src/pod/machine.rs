@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bundles::image::{Hold, Image, Store};
@@ -14,9 +15,11 @@ use plan::{At, Fact, Mono, Plan, State, Subject, Waiting};
 use runtime::cgroup::{CgroupValues, Cgroups};
 use runtime::clock;
 use runtime::journal::Journal;
+use runtime::keeper::{Inheritance, Keeper};
 use runtime::log::Pump;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -35,6 +38,7 @@ use super::notify::Notifier;
 use super::requests::Asking;
 use super::signals::Signals;
 use super::tokens::{self, Token};
+use super::{adopt, clients, kept};
 use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
 
 /// One pod being run.
@@ -90,6 +94,14 @@ pub struct Machine {
     pub(super) pulls: Vec<Pull>,
     /// Children that were reaped before anybody knew what they are, with their exit.
     pub(super) strays: HashMap<i32, plan::Exit>,
+    /// The process that keeps the pod while this one is dead; `None` if that is dead.
+    pub(super) keeper: Option<Keeper>,
+    /// Processes of containers whose end is told by nobody, and not looked at yet.
+    pub(super) lost_parents: Vec<i32>,
+    /// What the keeper held, until the pod is taken over.
+    held: HashMap<String, OwnedFd>,
+    /// A shim had this pod before.
+    has_past: bool,
     history: History,
     last_status: serde_json::Value,
     last_waiting: Vec<Waiting>,
@@ -99,13 +111,22 @@ pub struct Machine {
 
 impl Machine {
     /// Takes on the pod in `pod_dir`.
-    pub fn new(pod_dir: &Path, owner: Option<UnixStream>) -> anyhow::Result<Machine> {
+    pub fn new(
+        pod_dir: &Path,
+        owner: Option<UnixStream>,
+        inheritance: Inheritance,
+    ) -> anyhow::Result<Machine> {
+        let Inheritance { keeper, mut held } = inheritance;
         let file = PodFile::read(&pod_dir.join("pod.json"))?;
         let layout = file.layout();
-        let pod = compile::compile(&file);
-        let dir = layout.pod(&pod.uid);
-        let lock = lock(&dir)?;
-        let journal = Journal::open(&dir.journal())?;
+        let uid = file.pod.metadata.uid.clone().unwrap_or_default();
+        let dir = layout.pod(&uid);
+        let lock = match held.remove(kept::LOCK) {
+            Some(lock) => File::from(lock),
+            None => lock(&dir)?,
+        };
+        let (journal, records) = Journal::take_on(&dir.journal())?;
+        let adopt::Past { pod, state, history } = adopt::past(&file, &records);
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .context("cannot become a subreaper")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make epoll")?;
@@ -119,21 +140,32 @@ impl Machine {
         )
         .context("cannot make a timer")?;
         epoll::add(&epoll, &timer, EventData::new_u64(tokens::TIMER), EventFlags::IN)?;
-        let clients =
-            Clients::open(&epoll, &dir.socket(), tokens::LISTENER, tokens::client, owner)?;
+        kept::listen(&epoll, &keeper)?;
+        let listener = held.remove(kept::LISTENER).map(UnixListener::from);
+        let listener = match listener {
+            Some(listener) => listener,
+            None => clients::listen(&dir.socket())?,
+        };
+        let clients = Clients::open(&epoll, listener, tokens::LISTENER, tokens::client, owner)?;
         let cgroups = runtime::cgroup::detect()?;
-        let (pod_cgroup, early_warning) = super::sandbox::pod_cgroup(&cgroups, &file.pod);
+        let mut keeper = Some(keeper);
+        let (pod_cgroup, early_warning) =
+            super::sandbox::pod_cgroup(&cgroups, &file.pod, keeper.as_mut());
         let spec = file.pod.spec.clone().unwrap_or_default();
         let store = Store::open(&layout.images())?;
         let count = pod.containers.len();
         let host = super::sandbox::host()?;
-        Ok(Machine {
+        let machine = Machine {
             pod_cgroup,
             early_warning,
             wanted: super::sandbox::wanted(&file.pod, &host)?,
             filters: super::sandbox::filters(&spec, &host, &layout),
             host,
-            state: State::new(&pod),
+            state,
+            has_past: !records.is_empty(),
+            keeper,
+            lost_parents: Vec::new(),
+            held,
             images: vec![None; count],
             holds: (0..count).map(|_| None).collect(),
             superseded: Vec::new(),
@@ -165,16 +197,31 @@ impl Machine {
             notifiers: Vec::new(),
             pulls: Vec::new(),
             strays: HashMap::new(),
-            history: History::default(),
+            history,
             last_status: serde_json::Value::Null,
             last_waiting: Vec::new(),
             lock: Some(lock),
-        })
+        };
+        if let Some(lock) = &machine.lock {
+            machine.hold(kept::LOCK, lock.as_fd());
+        }
+        if let Some(listener) = machine.clients.listener() {
+            machine.hold(kept::LISTENER, listener);
+        }
+        Ok(machine)
     }
 
     /// Until nothing is left of the pod.
     pub fn run(&mut self) -> anyhow::Result<()> {
-        self.record(Fact::Accepted);
+        let held = std::mem::take(&mut self.held);
+        if self.has_past {
+            self.adopt(held)?;
+        } else {
+            self.record(Fact::Accepted);
+        }
+        if let Some(Err(e)) = self.keeper.as_ref().map(Keeper::took_on) {
+            tracing::warn!("the keeper does not listen: {e}");
+        }
         if let Some(message) = self.early_warning.take() {
             let reason = "NoScope".to_owned();
             let event = plan::Event { warning: true, reason, message, container: None };
@@ -189,7 +236,7 @@ impl Machine {
             self.arm(wake_at)?;
             ready.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e).context("cannot wait for events"),
             }
             for event in &ready {
@@ -234,18 +281,13 @@ impl Machine {
         at
     }
 
+    /// What has been told so far.
+    pub(super) fn history(&self) -> Vec<PodEvent> {
+        self.history.events()
+    }
+
     pub(super) fn tell_event(&mut self, at: At, event: &plan::Event) {
-        let container = event.container.and_then(|c| self.pod.containers.get(c));
-        let event = PodEvent {
-            at: at.wall,
-            warning: event.warning,
-            reason: event.reason.clone(),
-            message: event.message.clone(),
-            container: container.map(|c| c.name.clone()),
-            first_at: None,
-            count: 1,
-        };
-        let event = self.history.add(event);
+        let event = self.history.add(event_of(&self.pod, at, event));
         self.clients.broadcast(&self.epoll, &Reply::Event(event));
     }
 
@@ -380,6 +422,8 @@ impl Machine {
             Token::Signals => self.on_signals(),
             // What is due is looked at after every round of events.
             Token::Timer => drain_timer(&self.timer),
+            Token::Keeper => self.on_keeper(),
+            Token::Orphan(pid) => self.on_orphan(pid.cast_signed()),
             Token::Listener => self.clients.accept(&self.epoll, tokens::client),
             Token::Client(id) => self.on_client(id),
             Token::Creator(pid) => self.on_creator_message(pid.cast_signed()),
@@ -514,6 +558,7 @@ impl Machine {
     /// Sends what is buffered, removes the pod's directory and gives up its lock.
     pub fn finish(mut self) -> anyhow::Result<()> {
         let lock = self.lock.take();
+        self.release_all();
         drop(self.journal);
         drop(self.pump);
         let_go_of_the_log()?;
@@ -529,6 +574,20 @@ impl Machine {
     }
 }
 
+/// An event as it is told.
+pub fn event_of(pod: &plan::Pod, at: At, event: &plan::Event) -> PodEvent {
+    let container = event.container.and_then(|c| pod.containers.get(c));
+    PodEvent {
+        at: at.wall,
+        warning: event.warning,
+        reason: event.reason.clone(),
+        message: event.message.clone(),
+        container: container.map(|c| c.name.clone()),
+        first_at: None,
+        count: 1,
+    }
+}
+
 /// The shim's own log lies in the state directory, which could not be unmounted while it is open.
 fn let_go_of_the_log() -> anyhow::Result<()> {
     let null = File::options().write(true).open("/dev/null").context("cannot open /dev/null")?;
@@ -538,12 +597,23 @@ fn let_go_of_the_log() -> anyhow::Result<()> {
     Ok(())
 }
 
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
 fn lock(dir: &PodDir) -> anyhow::Result<File> {
     let path = dir.lock();
     let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another shim holds {}", path.display()))?;
-    Ok(file)
+    // A creator of a dead shim has it open until it notices.
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            locked => {
+                locked.with_context(|| format!("another shim holds {}", path.display()))?;
+                return Ok(file);
+            }
+        }
+    }
 }
 
 fn drain_timer(timer: &OwnedFd) {

@@ -11,12 +11,14 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 
 mod actions;
+mod adopt;
 mod change;
 mod children;
 mod clients;
@@ -26,6 +28,7 @@ pub mod file;
 mod history;
 mod hooks;
 mod image;
+mod kept;
 mod last_words;
 mod machine;
 pub mod network;
@@ -41,8 +44,25 @@ mod tokens;
 pub use image::UNREACHABLE;
 pub use machine::Machine;
 
-/// Runs a pod to its end. With `owned`, standard input is the channel to the pod's owner.
-pub fn run(pod_dir: &Path, owned: bool) -> anyhow::Result<()> {
+/// How the keeper starts it.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The pod's directory.
+    pub pod_dir: &'a Path,
+    /// Standard input is the channel to the pod's owner.
+    pub owned: bool,
+    /// The socket to the keeper.
+    pub keeper: i32,
+    /// What it holds: `LABEL=NUMBER`.
+    pub held: &'a [String],
+}
+
+/// Runs a pod to its end.
+pub fn run(start: &Start<'_>) -> anyhow::Result<()> {
+    let Start { pod_dir, owned, .. } = *start;
+    let inheritance = runtime::keeper::inherit(start.keeper, start.held)
+        .context("`podshim shim` is started by the pod's keeper")?;
+    open_log(pod_dir)?;
     if !runtime::seal::is_sealed() {
         bail!("`podshim shim` is started by podshim itself, from a sealed copy");
     }
@@ -51,10 +71,22 @@ pub fn run(pod_dir: &Path, owned: bool) -> anyhow::Result<()> {
     let _ = rustix::process::setsid();
     runtime::sys::process::cloexec_all().context("cannot close inherited descriptors on exec")?;
     let owner = if owned { Some(owner_channel()?) } else { None };
-    let mut machine = Machine::new(pod_dir, owner)
+    let mut machine = Machine::new(pod_dir, owner, inheritance)
         .with_context(|| format!("cannot take on the pod in {}", pod_dir.display()))?;
     machine.run()?;
     machine.finish()
+}
+
+/// Standard output and error become the shim's own log. The descriptor that warnings go to has another
+/// number, because in a creator standard error becomes the container's log.
+fn open_log(pod_dir: &Path) -> anyhow::Result<()> {
+    let path = pod_dir.join(bundles::layout::DIAGNOSTICS);
+    let log = File::options().append(true).create(true).mode(0o600).open(&path);
+    let log = log.with_context(|| format!("cannot open {}", path.display()))?;
+    rustix::stdio::dup2_stdout(&log).context("cannot redirect standard output")?;
+    rustix::stdio::dup2_stderr(&log).context("cannot redirect standard error")?;
+    runtime::diagnostics::begin(log);
+    Ok(())
 }
 
 /// Takes the owner's channel from standard input, which becomes `/dev/null`.

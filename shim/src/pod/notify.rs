@@ -5,9 +5,10 @@
 //! few times a second at most: whoever floods it waits, and costs the host nothing. Descriptors that come with a datagram are not taken, so the kernel closes them, which is
 //! what `BARRIER=1` waits for.
 
+use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 
@@ -18,7 +19,7 @@ use runtime::state_dir;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::machine::Machine;
-use super::tokens;
+use super::{kept, tokens};
 
 /// What a message may have, in bytes; systemd takes as much.
 const MESSAGE_MAX_BYTES: usize = 4096;
@@ -46,6 +47,11 @@ pub struct Notifier {
 }
 
 impl Notifier {
+    fn new(c: usize, socket: UnixDatagram) -> Notifier {
+        let (window, looks, rests) = Default::default();
+        Notifier { c, socket, status: None, window, looks, rests }
+    }
+
     /// When it is looked at again, if it rests.
     pub(super) fn rests(&self) -> Option<Mono> {
         self.rests
@@ -63,27 +69,64 @@ impl Notifier {
 }
 
 impl Machine {
-    /// Makes the sockets of the containers that have one.
-    pub(super) fn open_notifiers(&mut self) -> anyhow::Result<()> {
+    /// Goes on with the sockets that the shim before this one had: what is mounted in containers is these.
+    pub(super) fn take_notifiers(
+        &mut self,
+        held: &mut HashMap<String, OwnedFd>,
+    ) -> anyhow::Result<()> {
         let expected = self.pod.containers.iter().enumerate().filter(|(_, k)| k.notify);
         let mut notifiers = Vec::new();
         for (c, container) in expected {
-            let dir = self.dir.notify_dir();
-            state_dir::make_dir(&dir, 0o700)?;
-            let path = self.dir.notify(&container.name);
-            let socket = bind(&dir, &container.name)
-                .with_context(|| format!("cannot make the socket {}", path.display()))?;
-            // Whatever user the container has.
-            fs::set_permissions(&path, Permissions::from_mode(0o666))
-                .with_context(|| format!("cannot open {} for all", path.display()))?;
-            let data = EventData::new_u64(tokens::notify(c));
-            epoll::add(&self.epoll, &socket, data, EventFlags::IN)
+            match held.remove(&kept::notifier(c)) {
+                Some(socket) => notifiers.push(Notifier::new(c, UnixDatagram::from(socket))),
+                // Without a keeper it is lost, and what a container that runs says now goes nowhere.
+                None => {
+                    tracing::warn!("the notification socket of {} is lost", container.name);
+                    let _ = fs::remove_file(self.dir.notify(&container.name));
+                    notifiers.push(self.make_notifier(c, &container.name)?);
+                }
+            }
+        }
+        self.watch_notifiers(notifiers)
+    }
+
+    /// Makes the sockets of the containers that have one.
+    pub(super) fn open_notifiers(&mut self) -> anyhow::Result<()> {
+        let expected = self.pod.containers.iter().enumerate().filter(|(_, k)| k.notify);
+        let made = expected.map(|(c, container)| self.make_notifier(c, &container.name));
+        let made = made.collect::<anyhow::Result<Vec<_>>>()?;
+        self.watch_notifiers(made)
+    }
+
+    fn make_notifier(&self, c: usize, name: &str) -> anyhow::Result<Notifier> {
+        let dir = self.dir.notify_dir();
+        state_dir::make_dir(&dir, 0o700)?;
+        let path = self.dir.notify(name);
+        let socket = bind(&dir, name)
+            .with_context(|| format!("cannot make the socket {}", path.display()))?;
+        // Whatever user the container has.
+        fs::set_permissions(&path, Permissions::from_mode(0o666))
+            .with_context(|| format!("cannot open {} for all", path.display()))?;
+        Ok(Notifier::new(c, socket))
+    }
+
+    fn watch_notifiers(&mut self, notifiers: Vec<Notifier>) -> anyhow::Result<()> {
+        for notifier in &notifiers {
+            let data = EventData::new_u64(tokens::notify(notifier.c));
+            epoll::add(&self.epoll, &notifier.socket, data, EventFlags::IN)
                 .context("cannot watch a notification socket")?;
-            let (window, looks, rests) = Default::default();
-            notifiers.push(Notifier { c, socket, status: None, window, looks, rests });
+            self.hold(&kept::notifier(notifier.c), notifier.socket.as_fd());
         }
         self.notifiers = notifiers;
         Ok(())
+    }
+
+    /// Closes the sockets, which the keeper has open too.
+    pub(super) fn end_notifiers(&mut self) {
+        for notifier in std::mem::take(&mut self.notifiers) {
+            let _ = epoll::delete(&self.epoll, &notifier.socket);
+            self.release(&kept::notifier(notifier.c));
+        }
     }
 
     /// Looks again at the sockets that have rested.

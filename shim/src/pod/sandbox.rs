@@ -16,6 +16,7 @@ use bundles::{resources, sysctl, volume};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use plan::Fact;
 use runtime::cgroup::{Cgroups, Members};
+use runtime::keeper::Keeper;
 use runtime::log::{Pump, Stream};
 use runtime::sandbox::Wanted;
 use runtime::seccomp::Filter;
@@ -23,6 +24,7 @@ use runtime::state_dir;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::compile::containers;
+use super::file::{OldDefinition, PodFile};
 use super::machine::Machine;
 use super::tokens;
 
@@ -31,19 +33,29 @@ pub const SYSTEMD_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
 /// A pod's control group: in a scope of systemd's, or `podshim/<qos>/pod<uid>` where there is none.
 /// Says why, if there should have been one.
-pub fn pod_cgroup(cgroups: &Cgroups, pod: &Pod) -> (String, Option<String>) {
+pub fn pod_cgroup(
+    cgroups: &Cgroups,
+    pod: &Pod,
+    keeper: Option<&mut Keeper>,
+) -> (String, Option<String>) {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let meta = &pod.metadata;
+    // One that is taken over stays where it is.
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let plain = plain_cgroup(pod);
+    if cgroups.pods(runtime::cgroup::BASE).is_ok_and(|all| all.iter().any(|p| p.uid == uid)) {
+        return (plain, None);
+    }
     let description = format!("pod {}/{}", text(&meta.namespace), text(&meta.name));
-    match cgroups.enter_scope(&text(&meta.uid), &description) {
+    match cgroups.enter_scope(&text(&meta.uid), &description, keeper) {
         Ok(Some(cgroup)) => (cgroup, None),
-        Ok(None) => (plain_cgroup(pod), None),
+        Ok(None) => (plain, None),
         Err(e) => {
             let why = format!(
                 "{}: the pod is outside of systemd's tree, which may take limits away",
                 runtime::chain(&e)
             );
-            (plain_cgroup(pod), Some(why))
+            (plain, Some(why))
         }
     }
 }
@@ -113,6 +125,25 @@ pub fn filters(spec: &PodSpec, host: &Host, layout: &Layout) -> Vec<ContainerFil
     filters
 }
 
+/// The filter of an old definition of a container.
+pub fn filter_of(
+    file: &PodFile,
+    old: &OldDefinition,
+    host: &Host,
+    layout: &Layout,
+) -> ContainerFilter {
+    let mut spec = file.pod.spec.clone().unwrap_or_default();
+    let inits = spec.init_containers.get_or_insert_default();
+    let place = match old.c.checked_sub(inits.len()) {
+        Some(main) => spec.containers.get_mut(main),
+        None => inits.get_mut(old.c),
+    };
+    if let Some(place) = place {
+        place.clone_from(&old.container);
+    }
+    filters(&spec, host, layout).into_iter().nth(old.c).unwrap_or(ContainerFilter::Unknown)
+}
+
 /// The pod's volumes of files, with what is in them.
 pub fn payloads(
     pod: &Pod,
@@ -178,6 +209,11 @@ impl Machine {
 
     pub(super) fn make_sandbox(&mut self) {
         self.record(Fact::SandboxMaking);
+        self.end_making_sandbox();
+    }
+
+    /// What follows the intent.
+    pub(super) fn end_making_sandbox(&mut self) {
         match self.try_make_sandbox() {
             Ok(()) => {
                 self.record(Fact::SandboxReady);
@@ -238,7 +274,7 @@ impl Machine {
         self.address.iter().map(ToString::to_string).collect()
     }
 
-    fn open_pump(&mut self) -> anyhow::Result<()> {
+    pub(super) fn open_pump(&mut self) -> anyhow::Result<()> {
         state_dir::make_dir(&self.dir.io(), 0o700)?;
         let mut pump = Pump::open(&self.dir.io(), &self.container_names())?;
         pump.rotate(self.file.rotation);
@@ -247,13 +283,24 @@ impl Machine {
             epoll::add(&self.epoll, fd, data, EventFlags::IN)?;
         }
         self.pump = Some(pump);
+        self.hold_output();
         Ok(())
     }
 
-    /// Takes back what a failed attempt made.
-    fn undo_sandbox(&mut self) {
+    /// The keeper has the FIFOs open too: closing them would not end their events.
+    fn end_pump(&mut self) {
+        let Some(pump) = &self.pump else { return };
+        for (fd, _) in pump.fds() {
+            let _ = epoll::delete(&self.epoll, fd);
+        }
+        self.release_output();
         self.pump = None;
-        self.notifiers.clear();
+    }
+
+    /// Takes back what a failed attempt made.
+    pub(super) fn undo_sandbox(&mut self) {
+        self.end_pump();
+        self.end_notifiers();
         if let Err(e) = self.detach() {
             tracing::warn!("{}", crate::cli::one_line(&e));
         }
@@ -279,7 +326,7 @@ impl Machine {
         );
         while runtime::sys::process::reap().is_some() {}
         note(self.cgroups.remove_pod(&self.pod_cgroup).map_err(|e| runtime::chain(&e)));
-        self.pump = None;
+        self.end_pump();
         note(self.detach().map_err(|e| crate::cli::one_line(&e)));
         if let Some(sandbox) = self.sandbox.take() {
             note(sandbox.remove().map_err(|e| runtime::chain(&e)));

@@ -7,12 +7,16 @@ pub const TIMER: u64 = 1;
 /// The control socket.
 pub const LISTENER: u64 = 2;
 
+/// The keeper's socket.
+pub const KEEPER: u64 = 3;
+
 const CLIENT: u64 = 1 << 32;
 const CREATOR: u64 = 2 << 32;
 const STARTED: u64 = 3 << 32;
 const EXEC: u64 = 4 << 32;
 const STREAM: u64 = 5 << 32;
 const NOTIFY: u64 = 6 << 32;
+const ORPHAN: u64 = 7 << 32;
 
 /// A descriptor of the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub enum Token {
     Timer,
     /// [`LISTENER`].
     Listener,
+    /// [`KEEPER`].
+    Keeper,
     /// A client of the control socket.
     Client(u32),
     /// The message of a creator, by the creator's pid.
@@ -33,6 +39,8 @@ pub enum Token {
     Exec(u32),
     /// A container's notification socket, by its index.
     Notify(u32),
+    /// The process of a container that is not this shim's child, by its pid.
+    Orphan(u32),
     /// A container's output: twice its index, plus one for standard error.
     Stream(u32),
 }
@@ -62,6 +70,11 @@ pub fn notify(index: usize) -> u64 {
     NOTIFY | u64::from(u32::try_from(index).unwrap_or(u32::MAX))
 }
 
+/// See [`Token::Orphan`].
+pub fn orphan(pid: i32) -> u64 {
+    ORPHAN | u64::from(pid.unsigned_abs())
+}
+
 /// See [`Token::Stream`].
 pub fn stream(index: u32) -> u64 {
     STREAM | u64::from(index)
@@ -75,6 +88,7 @@ pub fn token(raw: u64) -> Option<Token> {
             SIGNALS => Token::Signals,
             TIMER => Token::Timer,
             LISTENER => Token::Listener,
+            KEEPER => Token::Keeper,
             _ => return None,
         },
         CLIENT => Token::Client(index),
@@ -83,6 +97,7 @@ pub fn token(raw: u64) -> Option<Token> {
         EXEC => Token::Exec(index),
         STREAM => Token::Stream(index),
         NOTIFY => Token::Notify(index),
+        ORPHAN => Token::Orphan(index),
         _ => return None,
     })
 }

@@ -5,6 +5,7 @@
 //! themselves are their shims' business. When it dies without a word, each shim sees its channel
 //! closed and takes its pod down gracefully.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::{CANNOT, NetworkKind, RunArgs, RunOutput, colour_wanted, tell};
 use crate::pod::file::PodNetwork;
-use crate::protocol::{Reply, Request};
+use crate::protocol::{PodEvent, Reply, Request};
 use crate::timeline::{Timeline, render};
 
 mod host_notes;
@@ -160,6 +161,9 @@ struct Session {
 /// How often a wait that has an end is told of.
 const REMIND: Duration = Duration::from_secs(5);
 
+/// A keeper that was killed sooner than this after its start is not replaced.
+const SHORT: Duration = Duration::from_millis(20);
+
 impl Session {
     async fn run(&mut self, objects: Vec<Object>) -> anyhow::Result<i32> {
         let mut signals = Signals::new()?;
@@ -180,10 +184,10 @@ impl Session {
             tokio::select! {
                 message = self.messages.recv() => {
                     if let Some(message) = message {
-                        self.on_message(message)?;
+                        self.on_message(message).await?;
                     }
                     while let Ok(message) = self.messages.try_recv() {
-                        self.on_message(message)?;
+                        self.on_message(message).await?;
                     }
                 }
                 uids = self.pods.logs_grew() => self.print_logs(&uids),
@@ -291,15 +295,22 @@ impl Session {
             .collect()
     }
 
-    fn on_message(&mut self, message: Message) -> anyhow::Result<()> {
+    async fn on_message(&mut self, message: Message) -> anyhow::Result<()> {
         let Message { uid, reply } = message;
         let Some(pod) = self.pods.list.get_mut(&uid) else { return Ok(()) };
-        let name = pod.name().to_owned();
         match reply {
             Some(Reply::Event(event)) => {
-                pod.print_logs(&self.printer);
-                let prefix = prefix(self.several, &name, event.container.as_deref());
-                self.printer.event(&pod.object, &prefix, &event);
+                pod.is_news(&event);
+                self.show(&uid, &event);
+            }
+            Some(Reply::Adopted { object, events }) => {
+                pod.object = *object;
+                for event in events {
+                    if self.pods.list.get_mut(&uid).is_some_and(|pod| pod.is_news(&event)) {
+                        self.show(&uid, &event);
+                    }
+                }
+                self.pods.ask_again(&uid).await;
             }
             Some(Reply::Timeline(life)) => self.draw(&life),
             Some(Reply::Status(status)) => pod.object["status"] = *status,
@@ -321,6 +332,13 @@ impl Session {
         Ok(())
     }
 
+    fn show(&mut self, uid: &str, event: &PodEvent) {
+        let Some(pod) = self.pods.list.get_mut(uid) else { return };
+        pod.print_logs(&self.printer);
+        let prefix = prefix(self.several, pod.name(), event.container.as_deref());
+        self.printer.event(&pod.object, &prefix, event);
+    }
+
     /// Draws a pod's life into the file that the user named, or beside it if there are several pods.
     fn draw(&self, life: &Timeline) {
         let Some(path) = &self.timeline else { return };
@@ -335,8 +353,17 @@ impl Session {
         }
     }
 
-    /// A shim has ended. One that did not say how has died: nothing of its pod may stay.
+    /// A pod's keeper and shim have ended. If somebody killed the keeper too, the pod gets new ones; if no
+    /// shim could be kept alive, nothing of the pod may stay.
     fn on_gone(&mut self, uid: &str) -> anyhow::Result<()> {
+        let over = self.pods.list.get(uid).is_some_and(|pod| pod.exit_code.is_some());
+        if !over
+            && let Some((status, lived)) = self.pods.ended(uid)
+            && (status.signal().is_some() && lived > SHORT)
+        {
+            let kept = self.spawner.adopt(uid)?;
+            return self.pods.rejoin(uid, kept);
+        }
         self.pods.end(uid, &self.printer);
         let Some(pod) = self.pods.list.get_mut(uid) else { return Ok(()) };
         if pod.exit_code.is_some() {

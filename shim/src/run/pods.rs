@@ -5,10 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-use plan::At;
+use plan::{At, Wall};
 use runtime::log::reader::{Follower, Start};
 use serde_json::Value;
 use tokio::io::unix::AsyncFd;
@@ -19,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::print::Printer;
 use super::spawn::Spawned;
-use crate::protocol::{PodWaiting, Reply, Request};
+use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
 
 /// What comes from the shims, in the order in which it is noticed.
 #[derive(Debug)]
@@ -51,7 +53,14 @@ pub struct PodRun {
     pub finished: Option<At>,
     /// What it waits for.
     pub waiting: Vec<PodWaiting>,
-    child: std::process::Child,
+    /// Up to when events have been shown.
+    seen: Wall,
+    /// The pod's keeper.
+    child: Child,
+    /// When that was started.
+    kept_since: Instant,
+    /// How it is to end, if it was asked to.
+    asked: Option<Request>,
     writer: OwnedWriteHalf,
     followers: Vec<Log>,
 }
@@ -70,6 +79,22 @@ impl PodRun {
     /// `status.phase`.
     pub fn phase(&self) -> &str {
         self.object["status"]["phase"].as_str().unwrap_or("Pending")
+    }
+
+    /// Takes note of an event; `false` if it was shown before.
+    pub fn is_news(&mut self, event: &PodEvent) -> bool {
+        let news = event.at > self.seen;
+        self.seen = self.seen.max(event.at);
+        news
+    }
+
+    async fn say(&mut self, request: &Request) {
+        let Ok(mut line) = serde_json::to_vec(request) else { return };
+        // Behind what a dead shim may have read the beginning of.
+        line.insert(0, b'\n');
+        line.push(b'\n');
+        // A closed channel is reported by the reader.
+        let _ = self.writer.write_all(&line).await;
     }
 
     /// Prints what is new in the containers' logs.
@@ -155,7 +180,10 @@ impl Pods {
             created: runtime::clock::now(),
             finished: None,
             waiting: Vec::new(),
+            seen: Wall(0),
             child,
+            kept_since: Instant::now(),
+            asked: None,
             writer,
             followers,
         };
@@ -178,13 +206,23 @@ impl Pods {
         let (sender, uid) = (self.sender.clone(), uid.to_owned());
         tokio::spawn(async move {
             let mut lines = BufReader::new(reader).lines();
+            let mut bad = None;
             while let Ok(Some(line)) = lines.next_line().await {
-                let reply = match serde_json::from_str(&line) {
-                    Ok(reply) => reply,
-                    Err(e) => Reply::Error(format!("a shim's message is not understood: {e}")),
+                let replies = match serde_json::from_str(&line) {
+                    _ if line.is_empty() => continue,
+                    // What a shim has left half said is no error.
+                    Ok(reply @ Reply::Adopted { .. }) => [None, Some(reply)],
+                    Ok(reply) => [bad.take(), Some(reply)],
+                    Err(e) => {
+                        let text = format!("a shim's message is not understood: {e}");
+                        [bad.replace(Reply::Error(text)), None]
+                    }
                 };
-                if sender.send(Message { uid: uid.clone(), reply: Some(reply) }).await.is_err() {
-                    return;
+                for reply in replies.into_iter().flatten() {
+                    let message = Message { uid: uid.clone(), reply: Some(reply) };
+                    if sender.send(message).await.is_err() {
+                        return;
+                    }
                 }
             }
             let _ = sender.send(Message { uid, reply: None }).await;
@@ -215,11 +253,38 @@ impl Pods {
         let Some(pod) = self.list.get_mut(uid) else { return };
         if matches!(request, Request::Delete { .. } | Request::Kill) {
             pod.deleting = true;
+            pod.asked = Some(request.clone());
         }
-        let Ok(mut line) = serde_json::to_vec(request) else { return };
-        line.push(b'\n');
-        // A closed channel is reported by the reader.
-        let _ = pod.writer.write_all(&line).await;
+        pod.say(request).await;
+    }
+
+    /// Another shim has the pod, and may not know what was asked for last.
+    pub async fn ask_again(&mut self, uid: &str) {
+        let Some(pod) = self.list.get_mut(uid) else { return };
+        if let Some(request) = pod.asked.clone() {
+            pod.say(&request).await;
+        }
+    }
+
+    /// The pod's keeper and shim are both dead: how the keeper ended, and after what time.
+    pub fn ended(&mut self, uid: &str) -> Option<(ExitStatus, Duration)> {
+        let pod = self.list.get_mut(uid)?;
+        // The channel is closed, so it takes no time any more.
+        let status = pod.child.wait().ok()?;
+        Some((status, pod.kept_since.elapsed()))
+    }
+
+    /// There are new ones.
+    pub fn rejoin(
+        &mut self,
+        uid: &str,
+        (child, channel): (Child, StdUnixStream),
+    ) -> anyhow::Result<()> {
+        let writer = self.listen(uid, channel)?;
+        if let Some(pod) = self.list.get_mut(uid) {
+            (pod.child, pod.writer, pod.kept_since) = (child, writer, Instant::now());
+        }
+        Ok(())
     }
 
     /// The same to all that are alive.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
-use bundles::layout::Layout;
+use bundles::layout::{DIAGNOSTICS, Layout};
 use bundles::manifest::Object;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -115,6 +115,8 @@ impl Spawner {
             objects,
             pod,
             origin: None,
+            changed: None,
+            superseded: Vec::new(),
             root: self.layout.root.clone(),
             state: self.layout.state.clone(),
             logs: self.layout.logs.clone(),
@@ -146,8 +148,18 @@ impl Spawner {
     fn start(&self, dir: &Path, file: &PodFile) -> anyhow::Result<(Child, UnixStream)> {
         file.write(&dir.join("pod.json"))?;
         self.make_log_dirs(file)?;
+        self.keep(dir)
+    }
+
+    /// A new keeper, and with it a new shim, for a pod of ours whose keeper and shim are dead.
+    pub fn adopt(&self, uid: &str) -> anyhow::Result<(Child, UnixStream)> {
+        self.keep(&self.layout.pod(uid).dir)
+    }
+
+    fn keep(&self, dir: &Path) -> anyhow::Result<(Child, UnixStream)> {
         let (ours, theirs) = UnixStream::pair().context("cannot make a channel to the shim")?;
-        let log = fs::File::create(dir.join("shim.log")).context("cannot make the shim's log")?;
+        let log = fs::File::options().append(true).create(true).open(dir.join(DIAGNOSTICS));
+        let log = log.context("cannot make the shim's log")?;
         // Until it has a session of its own, the terminal's Ctrl-C would kill it; it unblocks them itself.
         let blocked: SigSet =
             [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
@@ -156,7 +168,7 @@ impl Spawner {
             .context("cannot block signals for the pod's shim")?;
         let child = Command::new(format!("/proc/self/fd/{}", self.binary.as_raw_fd()))
             .arg0("podshim")
-            .arg("shim")
+            .arg("keep")
             .arg("--owned")
             .arg(dir)
             .env_clear()

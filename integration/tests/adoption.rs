@@ -1,0 +1,319 @@
+//! Shims and keepers are killed at any moment, and pods live on: nothing is lost, said twice or started
+//! twice.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::time::Duration;
+
+use integration::{Instance, kill_now, linux_version, pod, status_of, until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Main counts to its log without end.
+const COUNTING: &str = "  restartPolicy: Always
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - {name: log, image: alpine:latest, restartPolicy: Always, command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done']}
+  containers:
+  - {name: main, image: alpine:latest, command: [sh, -c, 'i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done']}
+";
+
+/// An init container, a sidecar and a main that ends with 7.
+const SHORT: &str = "  restartPolicy: Never
+  terminationGracePeriodSeconds: 5
+  initContainers:
+  - {name: first, image: alpine:latest, command: [echo, once]}
+  - {name: log, image: alpine:latest, restartPolicy: Always, command: [sh, -c, 'trap \"exit 0\" TERM; echo once; while :; do sleep 0.02; done']}
+  containers:
+  - {name: main, image: alpine:latest, command: [sh, -c, 'i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.003; done; exit 7']}
+";
+
+/// Waits for a shim other than `before`.
+fn next_shim(podshim: &Instance, before: Option<i32>) -> i32 {
+    until("another shim", || {
+        let found = podshim.processes("shim");
+        match found[..] {
+            [one] if Some(one) != before => Ok(one),
+            _ => Err(format!("{found:?}")),
+        }
+    })
+}
+
+fn is_running(pod: &Value) -> bool {
+    pod["status"]["phase"] == "Running"
+}
+
+fn numbers(text: &str, prefix: &str) -> Vec<u32> {
+    text.lines().filter_map(|line| line.strip_prefix(prefix)?.trim().parse().ok()).collect()
+}
+
+fn counts_from_zero(numbers: &[u32]) -> bool {
+    numbers.iter().zip(0..).all(|(number, expected)| *number == expected)
+}
+
+#[test]
+fn a_shim_that_is_killed_is_replaced_and_no_container_notices() {
+    let podshim = Instance::new();
+    let running = podshim.start(&pod(COUNTING));
+    podshim.until("running", is_running);
+    let (pids, keeper) = (podshim.pids(), podshim.processes("keep"));
+    let mut shim = podshim.shim();
+    for _ in 0..20 {
+        kill_now(shim);
+        shim = next_shim(&podshim, Some(shim));
+        // Who asks in the meantime waits, and is not told that nobody is there.
+        let said = podshim.podshim(&["get", "pod", "p"]);
+        assert!(said.out.contains("2/2"), "{} {}", said.out, said.err);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(podshim.pids(), pids);
+    assert_eq!(podshim.processes("keep"), keeper);
+    let pod = podshim.pod().unwrap();
+    for name in ["log", "main"] {
+        assert_eq!(status_of(&pod, name)["restartCount"], 0, "{pod:#}");
+    }
+    let events = podshim.podshim(&["events", "p"]).out;
+    assert!(
+        events.lines().any(|line| line.contains("Adopted") && line.contains("x20")),
+        "{events}"
+    );
+    assert_eq!(events.matches(" Started ").count(), 2, "{events}");
+    let logs = numbers(&podshim.podshim(&["logs", "p", "-c", "main"]).out, "");
+    assert!(logs.len() > 50 && counts_from_zero(&logs), "{logs:?}");
+    let said = podshim.podshim(&["exec", "p", "-c", "main", "--", "true"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(podshim.podshim(&["delete", "pod", "p"]).code, 0);
+    let (code, output) = running.wait();
+    assert_eq!(code, 137, "{output}");
+    let shown = numbers(&output, "main | ");
+    assert!(shown.len() >= logs.len() && counts_from_zero(&shown), "{shown:?}");
+    assert_eq!(output.matches("Started").count(), 2, "{output}");
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn at_whatever_moment_of_its_life_its_shim_is_killed_a_pod_ends_as_it_would_have() {
+    let podshim = Instance::new();
+    let manifest = pod(SHORT);
+    let mut killed = 0;
+    for step in 0..60 {
+        let running = podshim.start(&manifest);
+        std::thread::sleep(Duration::from_millis(step * 5));
+        if let [shim] = podshim.processes("shim")[..] {
+            kill_now(shim);
+            killed += 1;
+        }
+        let (code, output) = running.wait();
+        assert_eq!(code, 7, "step {step}: {output}");
+        let shown = numbers(&output, "main  | ");
+        assert!(shown.len() == 30 && counts_from_zero(&shown), "step {step}: {output}");
+        assert_eq!(output.matches("| once").count(), 2, "step {step}: {output}");
+        for (what, times) in [("first Started", 1), ("log   Started", 1), ("main  Started", 1)] {
+            assert_eq!(output.matches(what).count(), times, "step {step}: {output}");
+        }
+        podshim.nothing_is_left();
+    }
+    assert!(killed > 20, "{killed} were killed");
+}
+
+#[test]
+fn shims_that_are_killed_again_and_again_lose_no_restart() {
+    let podshim = Instance::new();
+    // Each run says which it is, and ends: as many runs as lines, as the counter says.
+    let running = podshim.start(&pod("  restartPolicy: Always
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - {name: log, image: alpine:latest, restartPolicy: Always, command: [sh, -c, 'echo run >> /v/log; sleep 0.05; exit 1'], volumeMounts: [{name: v, mountPath: /v}]}
+  containers:
+  - {name: main, image: alpine:latest, command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done'], volumeMounts: [{name: v, mountPath: /v}]}
+  volumes: [{name: v, emptyDir: {}}]
+"));
+    podshim.until("running", is_running);
+    let mut shim = podshim.shim();
+    let mut pause = 3;
+    for _ in 0..40 {
+        kill_now(shim);
+        shim = next_shim(&podshim, Some(shim));
+        // Every moment of what follows, from the takeover to the next restart.
+        std::thread::sleep(Duration::from_millis(pause));
+        pause = (pause * 7) % 101;
+        let said = podshim.podshim(&["restart", "p", "-c", "log"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+    }
+    let settled = |pod: &Value| {
+        let status = status_of(pod, "log");
+        status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    };
+    let pod = podshim.until("in back-off", settled);
+    let runs = status_of(&pod, "log")["restartCount"].as_u64().unwrap() + 1;
+    let said = podshim.podshim(&["exec", "p", "-c", "main", "--", "cat", "/v/log"]);
+    assert_eq!(said.out.lines().count() as u64, runs, "{} {pod:#}", said.err);
+    assert_eq!(status_of(&pod, "main")["restartCount"], 0);
+    running.signal(Signal::SIGTERM);
+    running.wait();
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn without_its_keeper_a_pod_goes_on_and_run_finds_it_new_ones() {
+    let podshim = Instance::new();
+    let running = podshim.start(&pod(COUNTING));
+    podshim.until("running", is_running);
+    let pids = podshim.pids();
+    let [keeper] = podshim.processes("keep")[..] else { panic!("one keeper") };
+    kill_now(keeper);
+    let shim = podshim.shim();
+    let said = podshim.podshim(&["exec", "p", "-c", "main", "--", "true"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    kill_now(shim);
+    next_shim(&podshim, Some(shim));
+    podshim.until("running again", is_running);
+    // And both at once.
+    for _ in 0..5 {
+        let ([keeper], [shim]) = (&podshim.processes("keep")[..], &podshim.processes("shim")[..])
+        else {
+            panic!("a keeper and a shim");
+        };
+        kill_now(*keeper);
+        kill_now(*shim);
+        next_shim(&podshim, Some(*shim));
+        podshim.until("running again", is_running);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(podshim.pids(), pids);
+    let logs = numbers(&podshim.podshim(&["logs", "p", "-c", "main"]).out, "");
+    assert!(logs.len() > 20 && counts_from_zero(&logs), "{logs:?}");
+    // A child of nobody whom podshim knows is still seen to end.
+    let before = podshim.pids()["log"];
+    kill_now(before);
+    let pod = podshim.until("restarted", |pod| status_of(pod, "log")["restartCount"] == 1);
+    let last = &status_of(&pod, "log")["lastState"]["terminated"];
+    assert_eq!(last["exitCode"], 137, "{pod:#}");
+    let known = last["reason"] == "Error";
+    // Since Linux 6.15 the kernel remembers for whoever has the process open.
+    assert!(known || linux_version() < (6, 15), "{pod:#}");
+    running.signal(Signal::SIGTERM);
+    let (code, output) = running.wait();
+    assert_eq!(code, 143, "{output}");
+    assert!(counts_from_zero(&numbers(&output, "main | ")), "{output}");
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn an_exit_that_nobody_could_see_is_told_once_as_unknown() {
+    let podshim = Instance::new();
+    let running = podshim.start(&pod(SHORT.replace("-lt 30", "-lt 3000").as_str()));
+    podshim.until("running", is_running);
+    let main = podshim.pids()["main"];
+    let ([keeper], [shim]) = (&podshim.processes("keep")[..], &podshim.processes("shim")[..])
+    else {
+        panic!("a keeper and a shim");
+    };
+    running.signal(Signal::SIGSTOP);
+    kill_now(*keeper);
+    kill_now(*shim);
+    kill_now(main);
+    until("it is reaped", || {
+        let there = std::path::Path::new(&format!("/proc/{main}")).exists();
+        if there { Err("it is there".to_owned()) } else { Ok(()) }
+    });
+    running.signal(Signal::SIGCONT);
+    let (code, output) = running.wait();
+    assert_eq!(code, 137, "{output}");
+    let told = "container ended while nobody of podshim's was there to see how";
+    assert_eq!(output.matches(told).count(), 1, "{output}");
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn hooks_probes_notifications_and_changes_survive_a_shim() {
+    let podshim = Instance::new();
+    let manifest = pod("  terminationGracePeriodSeconds: 20
+  initContainers:
+  - name: hooked
+    image: alpine:latest
+    restartPolicy: Always
+    command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done']
+    volumeMounts: [{name: v, mountPath: /v}]
+    lifecycle:
+      postStart: {exec: {command: [sh, -c, 'echo begun >> /v/hook; sleep 1; echo ended >> /v/hook']}}
+      preStop: {sleep: {seconds: 1}}
+  - name: probed
+    image: alpine:latest
+    restartPolicy: Always
+    command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done']
+    volumeMounts: [{name: v, mountPath: /v}]
+    startupProbe: {exec: {command: [test, -e, /v/open]}, periodSeconds: 1, failureThreshold: 60}
+  containers:
+  - name: main
+    image: alpine:latest
+    command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done']
+    volumeMounts: [{name: v, mountPath: /v}]
+    readinessProbe: {exec: {command: [test, -e, /v/ready]}, periodSeconds: 1}
+  volumes: [{name: v, emptyDir: {}}]
+");
+    let running = podshim.start(&manifest);
+    let replace = || {
+        let shim = podshim.shim();
+        kill_now(shim);
+        next_shim(&podshim, Some(shim))
+    };
+    let of = |name: &str| podshim.pods().first().map(|pod| status_of(pod, name).clone());
+    until("the hook runs", || {
+        let running = of("hooked").is_some_and(|s| s["state"]["running"].is_object());
+        if running { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    replace();
+    // It ran again, and once to its end.
+    podshim.until("probed", |pod| status_of(pod, "probed")["state"]["running"].is_object());
+    let in_main = |command: &str| {
+        let said = podshim.podshim(&["exec", "p", "-c", "hooked", "--", "sh", "-c", command]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.out
+    };
+    assert_eq!(in_main("cat /v/hook"), "begun\nbegun\nended\n");
+    replace();
+    in_main("touch /v/open");
+    podshim.until("main runs", |pod| status_of(pod, "main")["state"]["running"].is_object());
+    replace();
+    in_main("touch /v/ready");
+    podshim.until("ready", |pod| status_of(pod, "main")["ready"] == true);
+    // A change whose old incarnation is being stopped.
+    let changed =
+        manifest.replace("name: probed", "name: probed\n    env: [{name: NEW, value: x}]");
+    let path = podshim.manifest(&changed);
+    assert_eq!(podshim.podshim(&["apply", "-f", &path]).code, 0);
+    replace();
+    podshim.until("changed", |pod| status_of(pod, "probed")["restartCount"] == 1);
+    for name in ["hooked", "main"] {
+        assert_eq!(of(name).unwrap()["restartCount"], 0);
+    }
+    // The sleep of the hook before the stop goes on where it was.
+    running.signal(Signal::SIGTERM);
+    podshim.until("ending", |pod| pod["metadata"]["deletionTimestamp"].is_string());
+    replace();
+    let (code, output) = running.wait();
+    assert_eq!(code, 143, "{output}");
+    assert!(!output.contains("Failed"), "{output}");
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn a_pod_whose_journal_is_damaged_is_not_guessed_at() {
+    let podshim = Instance::new();
+    let running = podshim.start(&pod(COUNTING));
+    let pod = podshim.until("running", is_running);
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let journal = podshim.state().join("pods").join(uid).join("journal");
+    let shim = podshim.shim();
+    let damaged = fs::read_to_string(&journal).unwrap().replacen("accepted", "accepteD", 1);
+    fs::write(&journal, damaged).unwrap();
+    kill_now(shim);
+    let (code, text) = running.wait();
+    assert_eq!(code, 125, "{text}");
+    assert!(text.contains("the shim of pod p died"), "{text}");
+    assert!(text.contains("record 1 of the journal"), "{text}");
+    podshim.nothing_is_left();
+}
