@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration::{Instance, kill_now, linux_version, pod, status_of, until};
 use nix::sys::signal::Signal;
@@ -19,6 +19,9 @@ const COUNTING: &str = "  restartPolicy: Always
   - {name: main, image: alpine:latest, command: [sh, -c, 'i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done']}
 ";
 
+/// In how many moments of its life a pod loses its shim.
+const STEPS: u32 = 60;
+
 /// An init container, a sidecar and a main that ends with 7.
 const SHORT: &str = "  restartPolicy: Never
   terminationGracePeriodSeconds: 5
@@ -29,12 +32,14 @@ const SHORT: &str = "  restartPolicy: Never
   - {name: main, image: alpine:latest, command: [sh, -c, 'i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.003; done; exit 7']}
 ";
 
-/// Waits for a shim other than `before`.
-fn next_shim(podshim: &Instance, before: Option<i32>) -> i32 {
+/// Waits for a shim other than `before`. What the dead one had forked looks like one for a moment.
+fn next_shim(podshim: &Instance, before: i32) -> i32 {
+    let mut last = Vec::new();
     until("another shim", || {
         let found = podshim.processes("shim");
+        let same = std::mem::replace(&mut last, found.clone()) == found;
         match found[..] {
-            [one] if Some(one) != before => Ok(one),
+            [one] if one != before && same => Ok(one),
             _ => Err(format!("{found:?}")),
         }
     })
@@ -61,7 +66,7 @@ fn a_shim_that_is_killed_is_replaced_and_no_container_notices() {
     let mut shim = podshim.shim();
     for _ in 0..20 {
         kill_now(shim);
-        shim = next_shim(&podshim, Some(shim));
+        shim = next_shim(&podshim, shim);
         // Who asks in the meantime waits, and is not told that nobody is there.
         let said = podshim.podshim(&["get", "pod", "p"]);
         assert!(said.out.contains("2/2"), "{} {}", said.out, said.err);
@@ -96,10 +101,13 @@ fn a_shim_that_is_killed_is_replaced_and_no_container_notices() {
 fn at_whatever_moment_of_its_life_its_shim_is_killed_a_pod_ends_as_it_would_have() {
     let podshim = Instance::new();
     let manifest = pod(SHORT);
+    let begun = Instant::now();
+    assert_eq!(podshim.start(&manifest).wait().0, 7);
+    let life = begun.elapsed();
     let mut killed = 0;
-    for step in 0..60 {
+    for step in 0..STEPS {
         let running = podshim.start(&manifest);
-        std::thread::sleep(Duration::from_millis(step * 5));
+        std::thread::sleep(life * step / STEPS);
         if let [shim] = podshim.processes("shim")[..] {
             kill_now(shim);
             killed += 1;
@@ -114,7 +122,7 @@ fn at_whatever_moment_of_its_life_its_shim_is_killed_a_pod_ends_as_it_would_have
         }
         podshim.nothing_is_left();
     }
-    assert!(killed > 20, "{killed} were killed");
+    assert!(killed > STEPS / 2, "{killed} were killed");
 }
 
 #[test]
@@ -134,7 +142,7 @@ fn shims_that_are_killed_again_and_again_lose_no_restart() {
     let mut pause = 3;
     for _ in 0..40 {
         kill_now(shim);
-        shim = next_shim(&podshim, Some(shim));
+        shim = next_shim(&podshim, shim);
         // Every moment of what follows, from the takeover to the next restart.
         std::thread::sleep(Duration::from_millis(pause));
         pause = (pause * 7) % 101;
@@ -167,7 +175,7 @@ fn without_its_keeper_a_pod_goes_on_and_run_finds_it_new_ones() {
     let said = podshim.podshim(&["exec", "p", "-c", "main", "--", "true"]);
     assert_eq!(said.code, 0, "{}", said.err);
     kill_now(shim);
-    next_shim(&podshim, Some(shim));
+    next_shim(&podshim, shim);
     podshim.until("running again", is_running);
     // And both at once.
     for _ in 0..5 {
@@ -177,7 +185,7 @@ fn without_its_keeper_a_pod_goes_on_and_run_finds_it_new_ones() {
         };
         kill_now(*keeper);
         kill_now(*shim);
-        next_shim(&podshim, Some(*shim));
+        next_shim(&podshim, *shim);
         podshim.until("running again", is_running);
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -221,7 +229,8 @@ fn an_exit_that_nobody_could_see_is_told_once_as_unknown() {
     running.signal(Signal::SIGCONT);
     let (code, output) = running.wait();
     assert_eq!(code, 137, "{output}");
-    let told = "container ended while nobody of podshim's was there to see how";
+    let told =
+        "main  Warning Exited: container ended while nobody of podshim's was there to see how";
     assert_eq!(output.matches(told).count(), 1, "{output}");
     podshim.nothing_is_left();
 }
@@ -257,7 +266,7 @@ fn hooks_probes_notifications_and_changes_survive_a_shim() {
     let replace = || {
         let shim = podshim.shim();
         kill_now(shim);
-        next_shim(&podshim, Some(shim))
+        next_shim(&podshim, shim)
     };
     let of = |name: &str| podshim.pods().first().map(|pod| status_of(pod, name).clone());
     until("the hook runs", || {
@@ -297,6 +306,49 @@ fn hooks_probes_notifications_and_changes_survive_a_shim() {
     let (code, output) = running.wait();
     assert_eq!(code, 143, "{output}");
     assert!(!output.contains("Failed"), "{output}");
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn a_pod_goes_on_as_another_version_and_nobody_notices() {
+    let podshim = Instance::new();
+    let elsewhere = tempfile::tempdir_in("/var/tmp").unwrap();
+    let older = elsewhere.path().join("older");
+    fs::copy(integration::binary(), &older).unwrap();
+    let manifest = podshim.manifest(&pod(COUNTING));
+    let running = podshim.start_copy(&older, &["run", "--pull=never", &manifest]);
+    podshim.until("running", is_running);
+    let program = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    let (shim, pids) = (podshim.shim(), podshim.pids());
+    assert!(program(shim).ends_with("older"), "{:?}", program(shim));
+    for round in 1..=3 {
+        let said = podshim.podshim(&["upgrade", "--all"]);
+        assert_eq!((said.code, said.out.as_str()), (0, "pod \"p\" upgraded\n"), "{}", said.err);
+        assert_eq!((podshim.shim(), podshim.pids()), (shim, pids.clone()), "round {round}");
+        assert!(program(shim).ends_with("podshim"), "{:?}", program(shim));
+    }
+    let said = podshim.podshim(&["upgrade", "q"]);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert!(said.err.contains("not found"), "{}", said.err);
+    // Its children are its own as before.
+    kill_now(pids["log"]);
+    let pod = podshim.until("restarted", |pod| status_of(pod, "log")["restartCount"] == 1);
+    let last = &status_of(&pod, "log")["lastState"]["terminated"];
+    assert_eq!((&last["exitCode"], &last["reason"]), (&137.into(), &"Error".into()), "{pod:#}");
+    // The next shim is started from the newer binary, and hears how those end that this one started.
+    kill_now(shim);
+    let next = next_shim(&podshim, shim);
+    assert!(program(next).ends_with("podshim"), "{:?}", program(next));
+    kill_now(podshim.pids()["log"]);
+    podshim.until("restarted again", |pod| status_of(pod, "log")["restartCount"] == 2);
+    // An upgrade with children of a dead shim.
+    assert_eq!(podshim.podshim(&["upgrade", "p"]).code, 0);
+    assert_eq!(podshim.pids()["main"], pids["main"]);
+    running.signal(Signal::SIGTERM);
+    let (code, output) = running.wait();
+    assert_eq!(code, 143, "{output}");
+    assert!(counts_from_zero(&numbers(&output, "main | ")), "{output}");
+    assert_eq!(output.matches("Upgraded").count(), 4, "{output}");
     podshim.nothing_is_left();
 }
 

@@ -269,11 +269,39 @@ fn open_namespace(kind: &str) -> Result<OwnedFd> {
     File::open(&path).map(OwnedFd::from).map_err(namespace("open", path))
 }
 
+/// The way back into a pod's mount namespace.
+#[derive(Debug)]
+pub struct Outside {
+    pod: OwnedFd,
+}
+
+impl Outside {
+    /// Goes back.
+    ///
+    /// # Errors
+    /// [`SandboxError::Namespace`].
+    pub fn step_in(self) -> Result<()> {
+        setns(&self.pod, CloneFlags::CLONE_NEWNS)
+            .map_err(namespace("enter", "the pod's mount namespace"))
+    }
+}
+
 impl Sandbox {
     /// The host's mount namespace.
     #[must_use]
     pub fn host(&self) -> impl AsFd + '_ {
         &self.host
+    }
+
+    /// Goes to the host's mount namespace for a moment.
+    ///
+    /// # Errors
+    /// [`SandboxError::Namespace`].
+    pub fn step_out(&self) -> Result<Outside> {
+        let pod = open_namespace("mnt")?;
+        setns(&self.host, CloneFlags::CLONE_NEWNS)
+            .map_err(namespace("go back to", "the host's mount namespace"))?;
+        Ok(Outside { pod })
     }
 
     /// Leaves the pod's mount namespace and removes its pin. When the last process has left, the

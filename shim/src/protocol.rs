@@ -59,6 +59,9 @@ pub enum Request {
         /// Its name.
         container: String,
     },
+    /// Become the binary that comes with the request, in the same process. [`Reply::Error`] if that
+    /// cannot be; else the connection ends, and the shim's next event is `Upgraded`.
+    Upgrade,
     /// Make the pod another one. One [`Reply::Changed`], [`Reply::Refused`] or [`Reply::Error`].
     Change {
         /// What it is to be.

@@ -117,8 +117,12 @@ pub struct Exit {
 pub enum Fact {
     /// The shim took the pod on: `status.startTime`.
     Accepted,
-    /// The shim that had taken it on is gone, and another one has taken it over.
-    Adopted,
+    /// The shim that had taken it on is gone, and another one has taken it over; or (`upgraded`) it has
+    /// become another version of itself.
+    Adopted {
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        upgraded: bool,
+    },
     /// Intent of [`Action::MakeSandbox`].
     SandboxMaking,
     /// The pod's namespaces, cgroup and volumes exist.

@@ -44,7 +44,11 @@ fn warning(c: usize, reason: &str, message: impl Into<String>) -> Vec<Event> {
 #[must_use]
 pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
     match fact {
-        Fact::Adopted => {
+        Fact::Adopted { upgraded: true } => {
+            let text = "podshim's process for this pod has become another version";
+            vec![event(false, "Upgraded", text, None)]
+        }
+        Fact::Adopted { upgraded: false } => {
             let text = "podshim's process for this pod ended before the pod did, and another one has \
                         taken the pod over";
             vec![event(true, "Adopted", text, None)]

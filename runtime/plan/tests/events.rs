@@ -282,7 +282,11 @@ fn stops() {
 #[test]
 fn another_shim() {
     assert_eq!(
-        told(&[Fact::Adopted]),
+        told(&[Fact::Adopted { upgraded: true }]),
+        ["Normal Upgraded pod: podshim's process for this pod has become another version"]
+    );
+    assert_eq!(
+        told(&[Fact::Adopted { upgraded: false }]),
         [
             "Warning Adopted pod: podshim's process for this pod ended before the pod did, and another one \
              has taken the pod over"

@@ -238,7 +238,7 @@ fn an_exit_that_nobody_saw_is_a_failure_and_is_told_as_a_kubelet_does() {
     let mut life = initialized();
     life.tell(&started(APP, 0));
     let exit = Exit { code: 137, lost: true, ..Exit::default() };
-    life.tell(&[Fact::Adopted, Fact::Exited { c: APP, inc: 0, exit }]);
+    life.tell(&[Fact::Adopted { upgraded: false }, Fact::Exited { c: APP, inc: 0, exit }]);
     let status = life.of_container(APP);
     let last = serde_json::to_value(&status.state).unwrap();
     let text = "The container could not be located when the pod was deleted.  The container used to be \

@@ -14,7 +14,8 @@
 //!                 -LABEL                    close it
 //!                 *                         the pod is taken on
 //!                 @PATH                     move yourself into the control group of this file
-//!                 !                         close all of it: the state directory is to be unmounted
+//!                 !                         close all of it but the binary: the state directory is to be
+//!                                           unmounted
 //! keeper → shim   12 bytes                  a child that a dead shim left has ended: pid, code, signal
 //!                 @ or !                    done
 //! ```
@@ -34,6 +35,9 @@ pub mod process;
 
 /// Longest message: a path, or a label.
 const MESSAGE_MAX_BYTES: usize = 4096 + 1;
+
+/// The label of the binary that shims are started from, if it is another one than the keeper's own.
+pub const BINARY: &str = "binary";
 
 /// How long the keeper may take for what is answered. It does nothing slow.
 const PATIENCE: Duration = Duration::from_secs(2);

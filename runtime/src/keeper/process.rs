@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::MESSAGE_MAX_BYTES;
+use super::{BINARY, MESSAGE_MAX_BYTES};
 use crate::descriptors;
 use crate::sys::process::{Reaped, collect, peek};
 
@@ -107,7 +107,12 @@ pub fn run(pod_dir: &OsStr, owned: bool) -> io::Result<i32> {
 
 impl Process {
     fn start(&mut self) -> io::Result<()> {
-        let mut command = Command::new("/proc/self/exe");
+        // What the pod was upgraded to; else what this process is.
+        let newer = self.held.iter().find(|held| held.label == BINARY);
+        let mut command = match newer {
+            Some(held) => Command::new(format!("/proc/self/fd/{}", held.fd.as_raw_fd())),
+            None => Command::new("/proc/self/exe"),
+        };
         command.arg0("podshim").arg("shim").env_clear();
         if self.channel.is_some() {
             command.arg("--owned");
@@ -229,7 +234,7 @@ impl Process {
                     self.answers.push(b'@');
                 }
                 '!' => {
-                    self.held.clear();
+                    self.held.retain(|held| held.label == BINARY);
                     self.answers.push(b'!');
                 }
                 _ => {}

@@ -38,6 +38,7 @@ pub mod table;
 mod terminal;
 mod timeline;
 mod top;
+mod upgrade;
 mod wait;
 mod watched;
 
@@ -176,6 +177,8 @@ enum Command {
     Image(store::ImageCommand),
     /// Say what this host lacks, what will not work because of it, and what mends it
     Doctor(DoctorArgs),
+    /// Make pods that live go on with this version of podshim, without a restart of anything
+    Upgrade(UpgradeArgs),
     /// Remove what dead instances left behind, and the logs of pods that are gone
     Prune(PruneArgs),
     /// Print a shell's completion script, which completes names of pods and containers too
@@ -270,6 +273,20 @@ pub enum ObjectOutput {
     Yaml,
     /// `event/NAME`.
     Name,
+}
+
+/// `podshim upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    /// The pods' names
+    #[arg(value_name = "POD", required_unless_present = "all", conflicts_with = "all")]
+    pub pods: Vec<String>,
+    /// All pods of this root, in every namespace
+    #[arg(long)]
+    pub all: bool,
+    /// Their namespace
+    #[arg(long, short, default_value = "default")]
+    pub namespace: String,
 }
 
 /// `podshim logs`.
@@ -597,6 +614,9 @@ pub struct ShimArgs {
     /// The number of the socket to the pod's keeper
     #[arg(long)]
     keeper: i32,
+    /// The same process was another version before
+    #[arg(long)]
+    upgraded: bool,
     /// A descriptor that the keeper holds for it
     #[arg(long, value_name = "LABEL=NUMBER")]
     held: Vec<String>,
@@ -700,6 +720,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Attach(args) => attach::attach(&layout, &args),
         Command::Cp(args) => cp::cp(&layout, &args),
         Command::Exec(args) => exec::exec(&layout, &args),
+        Command::Upgrade(args) => {
+            need_root("upgrade")?;
+            upgrade::upgrade(&layout, &args)
+        }
         Command::Restart(args) => restart::restart(&layout, &args),
         Command::Stop(args) => restart::stop(&layout, &args),
         Command::Start(args) => restart::start(&layout, &args),
@@ -720,8 +744,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
             prune::prune(&layout, &args)
         }
         Command::Shim(args) => {
-            let ShimArgs { pod_dir, owned, keeper, held } = &args;
-            let start = crate::pod::Start { pod_dir, owned: *owned, keeper: *keeper, held };
+            let ShimArgs { pod_dir, owned, keeper, upgraded, held } = &args;
+            let (owned, keeper, upgraded) = (*owned, *keeper, *upgraded);
+            let start = crate::pod::Start { pod_dir, owned, upgraded, keeper, held };
             crate::pod::run(&start).map(|()| 0)
         }
     }

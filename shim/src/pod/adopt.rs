@@ -63,12 +63,16 @@ pub fn past(file: &PodFile, records: &[Record]) -> Past {
 
 impl Machine {
     /// Takes the pod over, with what the keeper held.
-    pub(super) fn adopt(&mut self, held: HashMap<String, OwnedFd>) -> anyhow::Result<()> {
+    pub(super) fn adopt(
+        &mut self,
+        held: HashMap<String, OwnedFd>,
+        upgraded: bool,
+    ) -> anyhow::Result<()> {
         self.clients.interrupted();
         let (object, events) = (Box::new(self.object()), self.history());
         self.clients.broadcast(&self.epoll, &Reply::Adopted { object, events });
         self.finish_change();
-        self.record(Fact::Adopted);
+        self.record(Fact::Adopted { upgraded });
         if self.state.is_over() {
             return Ok(());
         }
@@ -126,6 +130,7 @@ impl Machine {
             }
         }
         self.forget_unknown_machines();
+        self.reap_children();
         // The keeper tells of a child before it reaps it: whoever was not there any more has been told of.
         let before = match &mut self.keeper {
             Some(keeper) => keeper.ended().unwrap_or_default(),
@@ -198,7 +203,10 @@ impl Machine {
         let process = Process::open(pid).ok().filter(|p| self.is_same(p, known, &cgroup));
         let process = process.unwrap_or_else(|| Process::gone(pid));
         let alive = process.pidfd().is_some();
-        let of_keeper = self.keeper.is_some() && process.parent() == Some(keeper_pid());
+        let parent = process.parent();
+        // It was this process that started it, as another version.
+        let own = parent == Some(own_pid());
+        let of_keeper = self.keeper.is_some() && parent == Some(keeper_pid());
         let container_id = known.container_id.clone().unwrap_or_default();
         let restart_count = is_started(known.phase).then(|| self.state.restart_count(c));
         self.living.push(Incarnation {
@@ -209,12 +217,12 @@ impl Machine {
             started,
             failure: None,
             restart_count,
-            adopted: true,
+            adopted: !own,
         });
         if !alive {
             return Ok(());
         }
-        if !of_keeper {
+        if !of_keeper && !own {
             self.look_after(pid);
         }
         if known.phase == Life::Starting {
@@ -347,6 +355,10 @@ fn is_started(phase: Life) -> bool {
 fn is_ours(name: &str) -> bool {
     let counted = name.strip_prefix("exec-").is_some_and(|n| n.parse::<u32>().is_ok());
     counted || name.ends_with("-probe") || name.ends_with("-hook")
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 fn keeper_pid() -> i32 {

@@ -69,14 +69,18 @@ impl Machine {
             self.record(fact);
         }
         if received.child {
-            // Written down first: who dies in between has told the next one everything.
-            while let Some(child) = peek() {
-                self.on_child(child);
-                collect(child.pid);
-            }
-            if self.creating.is_empty() && self.execs.is_empty() {
-                self.strays.clear();
-            }
+            self.reap_children();
+        }
+    }
+
+    /// Written down first, and then reaped: who dies in between has told the next one everything.
+    pub(super) fn reap_children(&mut self) {
+        while let Some(child) = peek() {
+            self.on_child(child);
+            collect(child.pid);
+        }
+        if self.creating.is_empty() && self.execs.is_empty() {
+            self.strays.clear();
         }
     }
 

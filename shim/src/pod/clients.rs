@@ -81,6 +81,11 @@ impl Clients {
         Ok(clients)
     }
 
+    /// The owner's channel.
+    pub fn owner(&self) -> Option<BorrowedFd<'_>> {
+        self.list.iter().find(|client| client.owner).map(|client| client.stream.as_fd())
+    }
+
     /// Where clients come from.
     pub fn listener(&self) -> Option<BorrowedFd<'_>> {
         self.listener.as_ref().map(AsFd::as_fd)

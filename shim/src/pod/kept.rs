@@ -17,6 +17,8 @@ pub const LOCK: &str = "lock";
 /// The socket that the pod is talked to at.
 pub const LISTENER: &str = "listener";
 
+pub use runtime::keeper::BINARY;
+
 /// A container's notification socket.
 pub fn notifier(c: usize) -> String {
     format!("notify-{c}")

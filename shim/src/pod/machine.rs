@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -100,6 +100,8 @@ pub struct Machine {
     pub(super) lost_parents: Vec<i32>,
     /// What the keeper held, until the pod is taken over.
     held: HashMap<String, OwnedFd>,
+    /// What this process is to become, and who wants that.
+    upgrade: Option<(u32, OwnedFd)>,
     /// A shim had this pod before.
     has_past: bool,
     history: History,
@@ -166,6 +168,7 @@ impl Machine {
             keeper,
             lost_parents: Vec::new(),
             held,
+            upgrade: None,
             images: vec![None; count],
             holds: (0..count).map(|_| None).collect(),
             superseded: Vec::new(),
@@ -212,10 +215,10 @@ impl Machine {
     }
 
     /// Until nothing is left of the pod.
-    pub fn run(&mut self) -> anyhow::Result<()> {
+    pub fn run(&mut self, upgraded: bool) -> anyhow::Result<()> {
         let held = std::mem::take(&mut self.held);
         if self.has_past {
-            self.adopt(held)?;
+            self.adopt(held, upgraded)?;
         } else {
             self.record(Fact::Accepted);
         }
@@ -233,6 +236,7 @@ impl Machine {
             if self.state.is_over() {
                 break;
             }
+            self.upgrade_if_asked();
             self.arm(wake_at)?;
             ready.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), None) {
@@ -248,6 +252,17 @@ impl Machine {
         }
         self.say_goodbye();
         Ok(())
+    }
+
+    /// As soon as nobody creates a container: creators end with what started them.
+    fn upgrade_if_asked(&mut self) {
+        if !self.creating.is_empty() {
+            return;
+        }
+        let Some((client, binary)) = self.upgrade.take() else { return };
+        let Err(e) = self.become_another(&binary);
+        let reply = Reply::Error(format!("the pod stays what it is: {e}"));
+        self.clients.send(&self.epoll, client, &reply);
     }
 
     /// Carries out plans until there is nothing more to do now; says when to look again.
@@ -279,6 +294,11 @@ impl Machine {
             self.tell_event(at, &event);
         }
         at
+    }
+
+    /// The pod's lock, until it is given up.
+    pub(super) fn lock(&self) -> Option<BorrowedFd<'_>> {
+        self.lock.as_ref().map(AsFd::as_fd)
     }
 
     /// What has been told so far.
@@ -482,6 +502,15 @@ impl Machine {
             Request::Events => Reply::Events(self.history.events()),
             Request::Waiting => self.waiting(),
             Request::Usage => Reply::Usage(self.usage()),
+            Request::Upgrade => {
+                return match <[OwnedFd; 1]>::try_from(descriptors) {
+                    Ok([binary]) => {
+                        self.upgrade = Some((id, binary));
+                        None
+                    }
+                    Err(_) => Some(Reply::Error("no binary came with the request".into())),
+                };
+            }
             Request::Exec { container, command, terminal } => {
                 return match self.exec(id, &container, &command, terminal, descriptors) {
                     Ok(()) => None,

@@ -40,6 +40,7 @@ pub mod sandbox;
 pub mod scrap;
 mod signals;
 mod tokens;
+mod upgrade;
 
 pub use image::UNREACHABLE;
 pub use machine::Machine;
@@ -51,6 +52,8 @@ pub struct Start<'a> {
     pub pod_dir: &'a Path,
     /// Standard input is the channel to the pod's owner.
     pub owned: bool,
+    /// The same process was another version before.
+    pub upgraded: bool,
     /// The socket to the keeper.
     pub keeper: i32,
     /// What it holds: `LABEL=NUMBER`.
@@ -73,7 +76,7 @@ pub fn run(start: &Start<'_>) -> anyhow::Result<()> {
     let owner = if owned { Some(owner_channel()?) } else { None };
     let mut machine = Machine::new(pod_dir, owner, inheritance)
         .with_context(|| format!("cannot take on the pod in {}", pod_dir.display()))?;
-    machine.run()?;
+    machine.run(start.upgraded)?;
     machine.finish()
 }
 

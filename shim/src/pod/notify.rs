@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 
@@ -50,6 +50,16 @@ impl Notifier {
     fn new(c: usize, socket: UnixDatagram) -> Notifier {
         let (window, looks, rests) = Default::default();
         Notifier { c, socket, status: None, window, looks, rests }
+    }
+
+    /// Whose it is.
+    pub(super) fn container(&self) -> usize {
+        self.c
+    }
+
+    /// The socket.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// When it is looked at again, if it rests.

@@ -35,7 +35,7 @@ impl World<'_> {
         self.now = Mono(self.now.0 + away * (Mono::SECOND / 1000));
         // Helpers are children of podshim and may die with it.
         let with_helpers = (number / 6).is_multiple_of(2);
-        self.tell(Fact::Adopted)?;
+        self.tell(Fact::Adopted { upgraded: false })?;
         self.recover_sandbox(with_helpers)?;
         if (number / 12).is_multiple_of(2) {
             self.lose_exits()?;
