@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use bundles::layout::Layout;
 use serde_json::Value;
 
+use crate::pod::file::PodFile;
 use crate::protocol::{Reply, Request};
 
 /// A pod that is alive.
@@ -66,22 +67,27 @@ pub fn has_name(layout: &Layout, pod: &PodRef) -> bool {
     fs::read_link(link).is_ok_and(|uid| uid.as_os_str() == pod.uid.as_str())
 }
 
-/// A pod has its name some milliseconds before its shim listens.
+/// A pod has its name some milliseconds before its shim listens, and if shim and keeper have died its owner
+/// gives it new ones.
 fn connect(layout: &Layout, pod: &PodRef, socket: &Path) -> io::Result<UnixStream> {
     const BORN_WITHIN: Duration = Duration::from_secs(1);
     let deadline = Instant::now() + BORN_WITHIN;
     loop {
-        match UnixStream::connect(socket) {
-            Err(e)
-                if e.kind() == io::ErrorKind::NotFound
-                    && Instant::now() < deadline
-                    && has_name(layout, pod) =>
-            {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            result => return result,
+        let result = UnixStream::connect(socket);
+        let may_come = match result.as_ref().err().map(io::Error::kind) {
+            Some(io::ErrorKind::NotFound) => true,
+            Some(io::ErrorKind::ConnectionRefused) => has_owner(layout, pod),
+            _ => false,
+        };
+        if !may_come || Instant::now() >= deadline || !has_name(layout, pod) {
+            return result;
         }
+        std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn has_owner(layout: &Layout, pod: &PodRef) -> bool {
+    PodFile::read(&layout.pod(&pod.uid).spec()).is_ok_and(|file| file.owner.is_alive())
 }
 
 /// A connection to a pod's shim.

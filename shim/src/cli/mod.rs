@@ -190,6 +190,9 @@ enum Command {
     /// Write manual pages into a directory
     #[command(hide = true)]
     Man(ManArgs),
+    /// List the points at which tests can kill a shim
+    #[command(hide = true)]
+    Failpoints,
     /// The process that is a pod; started by podshim itself
     #[command(hide = true)]
     Shim(ShimArgs),
@@ -742,6 +745,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Prune(args) => {
             need_root("prune")?;
             prune::prune(&layout, &args)
+        }
+        Command::Failpoints => {
+            let mut output = terminal::Output::default();
+            crate::pod::failpoint::POINTS.iter().for_each(|p| output.line(format_args!("{p}")));
+            output.end().map(|()| 0)
         }
         Command::Shim(args) => {
             let ShimArgs { pod_dir, owned, keeper, upgraded, held } = &args;

@@ -19,6 +19,7 @@ pub struct Watched {
     /// Its object, as it was told last.
     pub object: Value,
     connection: Connection,
+    layout: Layout,
     asked: bool,
     /// What happened so far is still to come.
     awaits_events: bool,
@@ -29,9 +30,14 @@ impl Watched {
     pub fn open(layout: &Layout, pod: PodRef) -> anyhow::Result<Watched> {
         let mut connection = Connection::open(layout, &pod)?;
         match connection.ask(&Request::Watch)? {
-            Reply::Pod(object) => {
-                Ok(Watched { pod, object: *object, connection, asked: false, awaits_events: false })
-            }
+            Reply::Pod(object) => Ok(Watched {
+                pod,
+                object: *object,
+                connection,
+                layout: layout.clone(),
+                asked: false,
+                awaits_events: false,
+            }),
             other => bail!("unexpected answer: {other:?}"),
         }
     }
@@ -39,6 +45,19 @@ impl Watched {
     /// Takes on what was told next; `None` when the shim has ended.
     pub fn hear(&mut self) -> anyhow::Result<Option<Heard>> {
         Ok(Some(match self.connection.receive()? {
+            // Its shim has died, and another one has the pod.
+            None if has_name(&self.layout, &self.pod) => {
+                let events = self.awaits_events;
+                match Watched::open(&self.layout, self.pod.clone()) {
+                    Ok(again) => *self = again,
+                    Err(_) if !has_name(&self.layout, &self.pod) => return Ok(None),
+                    Err(e) => return Err(e),
+                }
+                if events {
+                    self.ask_events()?;
+                }
+                Heard::Object
+            }
             None => return Ok(None),
             Some(Reply::Pod(object)) => {
                 self.object = *object;

@@ -2,10 +2,17 @@
 
 use plan::{Action, Fact};
 
+use super::failpoint;
 use super::machine::Machine;
 
 impl Machine {
     pub(super) fn carry_out(&mut self, action: Action) {
+        failpoint::around(&self.layout, &action, "action", "before");
+        self.do_it(action.clone());
+        failpoint::around(&self.layout, &action, "action", "after");
+    }
+
+    fn do_it(&mut self, action: Action) {
         match action {
             Action::MakeSandbox => self.make_sandbox(),
             Action::ResolveImage { c } => self.resolve_image(c),

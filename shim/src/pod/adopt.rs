@@ -33,7 +33,7 @@ use super::compile;
 use super::file::PodFile;
 use super::history::History;
 use super::machine::{Machine, event_of};
-use super::{kept, tokens};
+use super::{failpoint, kept, tokens};
 use crate::protocol::Reply;
 
 /// What a journal says of a pod.
@@ -71,6 +71,7 @@ impl Machine {
         self.clients.interrupted();
         let (object, events) = (Box::new(self.object()), self.history());
         self.clients.broadcast(&self.epoll, &Reply::Adopted { object, events });
+        failpoint::at(&self.layout, "adopt:told");
         self.finish_change();
         self.record(Fact::Adopted { upgraded });
         if self.state.is_over() {
@@ -117,6 +118,7 @@ impl Machine {
             }
             bail!("the pod's namespaces are gone: {} is not mounted", self.dir.pin.display());
         }
+        failpoint::at(&self.layout, "adopt:entered");
         // They end with their shim, but not at once, and have its pump's lock.
         self.cgroups.kill(&self.pod_cgroup, Members::Creators)?;
         // Once more, it completes what is missing and answers the same.
@@ -129,6 +131,7 @@ impl Machine {
                 self.adopt_incarnation(c, &known, &mut held)?;
             }
         }
+        failpoint::at(&self.layout, "adopt:containers");
         self.forget_unknown_machines();
         self.reap_children();
         // The keeper tells of a child before it reaps it: whoever was not there any more has been told of.

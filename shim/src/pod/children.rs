@@ -13,7 +13,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::process::Signal;
 
 use super::machine::Machine;
-use super::{kept, tokens};
+use super::{failpoint, kept, tokens};
 
 /// How long a creator may take. A create that hangs (a FIFO where a file should be, a dead network
 /// file system) must not hang the pod.
@@ -125,6 +125,7 @@ impl Machine {
         let cgroup = cgroup_name(name, incarnation.inc);
         exit.oom = self.cgroups.oom_kills(&self.pod_cgroup, &cgroup).is_ok_and(|kills| kills > 0);
         self.drain(incarnation.c);
+        failpoint::at(&self.layout, "exit:drained");
         exit.message = self.last_words(&incarnation, &exit);
         self.forget_notifications(incarnation.c);
         self.end_requests_of(incarnation.c, incarnation.inc);
@@ -304,6 +305,7 @@ impl Machine {
     pub(super) fn start(&mut self, c: usize, inc: u32, restart_count: u32) {
         let log = self.log_dir(c).join(format!("{restart_count}.log"));
         self.open_log(c, &log);
+        failpoint::at(&self.layout, "start:log");
         self.record(Fact::Starting { c, inc });
         let machine = machine_dir(&self.dir);
         let epoll = &self.epoll;
@@ -321,7 +323,11 @@ impl Machine {
             // It cannot be started and must not wait for ever: its end is an exit like any other.
             found.failure = Some(StartFailure { message: runtime::chain(&e), errno: None });
             found.process.kill();
+        } else if found.started.is_none() {
+            // It was created by a shim that has died together with its keeper, and nothing else tells.
+            self.record(Fact::Started { c, inc });
         }
+        failpoint::at(&self.layout, "start:connected");
     }
 
     /// The start pipe hung up: the program runs; or it brought the reason why it does not.

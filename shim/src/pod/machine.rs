@@ -38,7 +38,7 @@ use super::notify::Notifier;
 use super::requests::Asking;
 use super::signals::Signals;
 use super::tokens::{self, Token};
-use super::{adopt, clients, kept};
+use super::{adopt, clients, failpoint, kept};
 use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
 
 /// One pod being run.
@@ -283,11 +283,13 @@ impl Machine {
     /// A fact: told, journalled and folded, in this order of appearance and never undone.
     pub(super) fn record(&mut self, fact: Fact) -> At {
         let at = clock::now();
+        failpoint::around(&self.layout, &fact, "fact", "before");
         let events = plan::narrate(&self.pod, &self.state, &fact);
         if let Err(e) = self.journal.append(at, &fact) {
             // The pod goes on without its history rather than stop; a successor will know less.
             tracing::error!("{}", runtime::chain(&e));
         }
+        failpoint::around(&self.layout, &fact, "fact", "after");
         plan::fold(&self.pod, &mut self.state, at, &fact);
         plan::change(&mut self.pod, &fact);
         for event in events {
@@ -586,13 +588,16 @@ impl Machine {
 
     /// Sends what is buffered, removes the pod's directory and gives up its lock.
     pub fn finish(mut self) -> anyhow::Result<()> {
+        failpoint::at(&self.layout, "finish:said");
         let lock = self.lock.take();
         self.release_all();
+        failpoint::at(&self.layout, "finish:released");
         drop(self.journal);
         drop(self.pump);
         let_go_of_the_log()?;
         let root_lock = runtime::state_dir::lock(&self.layout)?;
         let removed = super::sandbox::remove_directories(&self.layout, &self.pod, lock);
+        failpoint::at(&self.layout, "finish:removed");
         self.clients.dismiss_visitors();
         let left = runtime::state_dir::leave_if_last(&self.layout, &root_lock);
         drop(root_lock);

@@ -24,6 +24,7 @@ mod children;
 mod clients;
 pub mod compile;
 mod execs;
+pub mod failpoint;
 pub mod file;
 mod history;
 mod hooks;

@@ -24,6 +24,7 @@ use runtime::state_dir;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::compile::containers;
+use super::failpoint;
 use super::file::{OldDefinition, PodFile};
 use super::machine::Machine;
 use super::tokens;
@@ -242,8 +243,11 @@ impl Machine {
         }
         let values = resources::pod_resources(&spec, &self.host)?;
         self.cgroups.make_pod(&self.pod_cgroup, &values)?;
+        failpoint::at(&self.layout, "sandbox:cgroup");
         self.sandbox = Some(runtime::sandbox::make(&self.dir, &self.wanted)?);
+        failpoint::at(&self.layout, "sandbox:namespaces");
         self.attach()?;
+        failpoint::at(&self.layout, "sandbox:network");
         runtime::volume::make_shm(&self.dir)?;
         for empty_dir in volume::empty_dirs(&spec, &self.host)? {
             runtime::volume::make_empty_dir(&self.dir, &empty_dir)?;
@@ -251,6 +255,7 @@ impl Machine {
         for payload in &payloads {
             runtime::payload::make(&self.dir, payload, runtime::clock::now().wall)?;
         }
+        failpoint::at(&self.layout, "sandbox:volumes");
         self.write_shared_files()?;
         self.open_notifiers()?;
         self.open_pump()
@@ -324,13 +329,17 @@ impl Machine {
                 .map(drop)
                 .map_err(|e| runtime::chain(&e)),
         );
+        failpoint::at(&self.layout, "teardown:killed");
         while runtime::sys::process::reap().is_some() {}
         note(self.cgroups.remove_pod(&self.pod_cgroup).map_err(|e| runtime::chain(&e)));
+        failpoint::at(&self.layout, "teardown:cgroup");
         self.end_pump();
         note(self.detach().map_err(|e| crate::cli::one_line(&e)));
+        failpoint::at(&self.layout, "teardown:network");
         if let Some(sandbox) = self.sandbox.take() {
             note(sandbox.remove().map_err(|e| runtime::chain(&e)));
         }
+        failpoint::at(&self.layout, "teardown:sandbox");
         for what in left {
             tracing::warn!("something is left of pod {}: {what}", self.pod.name);
         }

@@ -161,8 +161,9 @@ struct Session {
 /// How often a wait that has an end is told of.
 const REMIND: Duration = Duration::from_secs(5);
 
-/// A keeper that was killed sooner than this after its start is not replaced.
-const SHORT: Duration = Duration::from_millis(20);
+/// How many keepers in a row are replaced, and how long one must live to be no part of a row.
+const KEEPERS_MAX: u32 = 8;
+const LONG: Duration = Duration::from_secs(1);
 
 impl Session {
     async fn run(&mut self, objects: Vec<Object>) -> anyhow::Result<i32> {
@@ -357,17 +358,20 @@ impl Session {
     /// shim could be kept alive, nothing of the pod may stay.
     fn on_gone(&mut self, uid: &str) -> anyhow::Result<()> {
         let over = self.pods.list.get(uid).is_some_and(|pod| pod.exit_code.is_some());
-        if !over
-            && let Some((status, lived)) = self.pods.ended(uid)
-            && (status.signal().is_some() && lived > SHORT)
-        {
+        let ended = self.pods.ended(uid, LONG);
+        let lost = ended.filter(|(status, _)| status.signal().is_some()).map(|(_, lost)| lost);
+        if !over && lost.is_some_and(|lost| lost <= KEEPERS_MAX) {
             let kept = self.spawner.adopt(uid)?;
             return self.pods.rejoin(uid, kept);
         }
         self.pods.end(uid, &self.printer);
         let Some(pod) = self.pods.list.get_mut(uid) else { return Ok(()) };
-        if pod.exit_code.is_some() {
+        if over {
             self.printer.object(&pod.object);
+            if lost.is_some() && self.spawner.layout().pod(uid).dir.exists() {
+                // In the middle of removing the last that there is of it.
+                crate::pod::scrap::own(self.spawner.layout(), uid)?;
+            }
             return Ok(());
         }
         pod.exit_code = Some(CANNOT);

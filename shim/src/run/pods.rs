@@ -59,6 +59,8 @@ pub struct PodRun {
     child: Child,
     /// When that was started.
     kept_since: Instant,
+    /// How many have died, one soon after another.
+    keepers_lost: u32,
     /// How it is to end, if it was asked to.
     asked: Option<Request>,
     writer: OwnedWriteHalf,
@@ -183,6 +185,7 @@ impl Pods {
             seen: Wall(0),
             child,
             kept_since: Instant::now(),
+            keepers_lost: 0,
             asked: None,
             writer,
             followers,
@@ -266,12 +269,14 @@ impl Pods {
         }
     }
 
-    /// The pod's keeper and shim are both dead: how the keeper ended, and after what time.
-    pub fn ended(&mut self, uid: &str) -> Option<(ExitStatus, Duration)> {
+    /// The pod's keeper and shim are both dead: how the keeper ended, and how many have in a row, none of
+    /// which lived as long as `long`.
+    pub fn ended(&mut self, uid: &str, long: Duration) -> Option<(ExitStatus, u32)> {
         let pod = self.list.get_mut(uid)?;
         // The channel is closed, so it takes no time any more.
         let status = pod.child.wait().ok()?;
-        Some((status, pod.kept_since.elapsed()))
+        pod.keepers_lost = if pod.kept_since.elapsed() < long { pod.keepers_lost + 1 } else { 1 };
+        Some((status, pod.keepers_lost))
     }
 
     /// There are new ones.
