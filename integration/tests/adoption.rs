@@ -20,7 +20,7 @@ const COUNTING: &str = "  restartPolicy: Always
 ";
 
 /// In how many moments of its life a pod loses its shim.
-const STEPS: u32 = 60;
+const STEPS: u32 = 30;
 
 /// An init container, a sidecar and a main that ends with 7.
 const SHORT: &str = "  restartPolicy: Never

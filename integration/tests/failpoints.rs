@@ -32,8 +32,14 @@ const OF_DELETION: [&str; 3] = ["deleteAsked", "killed", "Kill"];
 /// Points that only a shim comes to that has taken the pod over.
 const OF_TAKEOVER: [&str; 2] = ["adopt", "adopted"];
 
-/// Whom a point kills.
-const WHOM: [&str; 2] = ["shim", "both"];
+/// Whom a point kills: in turn, or with `PODSHIM_TEST_FULL` the one and the other.
+fn whom(number: usize) -> &'static [&'static str] {
+    match (std::env::var_os("PODSHIM_TEST_FULL"), (number + number / 2) % 2) {
+        (Some(_), _) => &["shim", "both"],
+        (None, 0) => &["shim"],
+        (None, _) => &["both"],
+    }
+}
 
 fn points(podshim: &Instance) -> Vec<String> {
     let said = podshim.podshim(&["failpoints"]);
@@ -79,8 +85,8 @@ fn a_pod_ends_as_it_would_have_at_whatever_point_podshim_is_killed() {
     let manifest = pod(WHOLE);
     let own = |point: &String| !is_of(point, &OF_DELETION) && !is_of(point, &OF_TAKEOVER);
     let mut missed = Vec::new();
-    for point in points(&podshim).into_iter().filter(own) {
-        for whom in WHOM {
+    for (n, point) in points(&podshim).into_iter().filter(own).enumerate() {
+        for whom in whom(n) {
             arm(&podshim, &point, whom);
             let (code, output) = podshim.start(&manifest).wait();
             check_whole(&point, whom, code, &output);
@@ -97,8 +103,9 @@ fn a_pod_ends_as_it_would_have_at_whatever_point_podshim_is_killed() {
 fn whoever_takes_a_pod_over_may_be_killed_too() {
     let podshim = Instance::new();
     let manifest = pod(&WHOLE.replace("sleep 0.01", "sleep 0.05"));
-    for point in points(&podshim).into_iter().filter(|p| is_of(p, &OF_TAKEOVER)) {
-        for whom in WHOM {
+    let of_takeover = |point: &String| is_of(point, &OF_TAKEOVER);
+    for (n, point) in points(&podshim).into_iter().filter(of_takeover).enumerate() {
+        for whom in whom(n) {
             arm(&podshim, &point, whom);
             let running = podshim.start(&manifest);
             running.until_printed("main  | line 0");
@@ -115,8 +122,9 @@ fn whoever_takes_a_pod_over_may_be_killed_too() {
 fn a_deletion_that_was_taken_is_carried_out_at_whatever_point_podshim_is_killed() {
     let podshim = Instance::new();
     let manifest = pod(STUBBORN);
-    for point in points(&podshim).into_iter().filter(|p| is_of(p, &OF_DELETION)) {
-        for whom in WHOM {
+    let of_deletion = |point: &String| is_of(point, &OF_DELETION);
+    for (n, point) in points(&podshim).into_iter().filter(of_deletion).enumerate() {
+        for whom in whom(n) {
             arm(&podshim, &point, whom);
             let running = podshim.start(&manifest);
             podshim.until("running", |pod| pod["status"]["phase"] == "Running");
