@@ -31,6 +31,10 @@ const LONG: Duration = Duration::from_secs(5);
 /// After so many in a row each pause is as long as the longest.
 const ROW_MAX: u32 = 100;
 
+/// How often a shim is tried to be started, and after what time again.
+const START_TRIES: u32 = 120;
+const START_PAUSE: Duration = Duration::from_millis(500);
+
 struct Held {
     label: String,
     fd: OwnedFd,
@@ -151,7 +155,20 @@ impl Process {
             if !self.again(ended) {
                 return Ok(ended.code);
             }
-            self.start()?;
+            self.start_again()?;
+        }
+    }
+
+    /// There may be no memory or no process to be had for a while.
+    fn start_again(&mut self) -> io::Result<()> {
+        let mut tries = 0;
+        loop {
+            match self.start() {
+                Err(e) if tries == START_TRIES => return Err(e),
+                Err(_) => std::thread::sleep(START_PAUSE),
+                Ok(()) => return Ok(()),
+            }
+            tries += 1;
         }
     }
 
@@ -179,12 +196,15 @@ impl Process {
     /// Tells what has ended, and only then reaps it: whoever kills this process in between loses nothing.
     /// Gives the shim, if it is that.
     fn reap(&mut self) -> Option<Reaped> {
-        let mut shim = None;
+        // First: if it is dead nobody reads what is told of the others.
+        let shim = collect(self.shim);
         self.stuck = false;
         while let Some(child) = peek() {
             if child.pid == self.shim {
-                shim = Some(child);
-            } else if !self.tell(child) {
+                // It has died in this moment: the signal of it is still to come.
+                break;
+            }
+            if !self.tell(child) {
                 // It stays a zombie until there is room for it.
                 self.stuck = true;
                 break;

@@ -161,12 +161,13 @@ pub fn peek() -> Option<Reaped> {
     (pid != 0).then_some(Reaped { pid, code, signal })
 }
 
-/// Reaps a child that [`peek`] told of.
-pub fn collect(pid: i32) {
-    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        // It can only be there: nobody else waits for children of this process.
-        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
-    }
+/// Reaps one child, if it has finished: one that [`peek`] told of, or another.
+pub fn collect(pid: i32) -> Option<Reaped> {
+    let of = rustix::process::Pid::from_raw(pid)?;
+    let waited =
+        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(of), WaitOptions::NOHANG));
+    let (code, signal) = ended(waited.ok()??.1)?;
+    Some(Reaped { pid, code, signal })
 }
 
 /// How a process ended that is or was somebody else's child, by its pidfd: the kernel tells once it has

@@ -361,8 +361,10 @@ impl Session {
         let ended = self.pods.ended(uid, LONG);
         let lost = ended.filter(|(status, _)| status.signal().is_some()).map(|(_, lost)| lost);
         if !over && lost.is_some_and(|lost| lost <= KEEPERS_MAX) {
-            let kept = self.spawner.adopt(uid)?;
-            return self.pods.rejoin(uid, kept);
+            match self.spawner.adopt(uid).and_then(|kept| self.pods.rejoin(uid, kept)) {
+                Ok(()) => return Ok(()),
+                Err(e) => self.printer.warn(&crate::cli::one_line(&e)),
+            }
         }
         self.pods.end(uid, &self.printer);
         let Some(pod) = self.pods.list.get_mut(uid) else { return Ok(()) };
