@@ -310,6 +310,16 @@ impl Instance {
         found[0]
     }
 
+    /// Kills all of podshim at once, so that nobody takes anything over: containers live on.
+    pub fn kill_podshim(&self, running: Running<'_>) {
+        running.signal(Signal::SIGSTOP);
+        for kind in ["keep", "shim"] {
+            self.processes(kind).into_iter().for_each(kill_now);
+        }
+        running.signal(Signal::SIGKILL);
+        running.wait();
+    }
+
     /// Fails if anything of this instance is left: a process, a mount, a cgroup, the state.
     pub fn nothing_is_left(&self) {
         let state = self.state.to_str().unwrap();

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
-use integration::{Instance, kill_now, until};
+use integration::{Instance, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -64,12 +64,7 @@ fn when_all_of_podshim_is_killed_prune_removes_the_rest() {
     let podshim = Instance::new();
     let running = podshim.start(POD);
     podshim.until("running", is_running);
-    running.signal(Signal::SIGSTOP);
-    for kind in ["keep", "shim"] {
-        podshim.processes(kind).into_iter().for_each(kill_now);
-    }
-    running.signal(Signal::SIGKILL);
-    running.wait();
+    podshim.kill_podshim(running);
     for args in [&["get", "pods"][..], &["top", "pod"]] {
         let said = podshim.podshim(args);
         assert_eq!((said.code, said.out.as_str()), (1, ""), "{args:?}: {}", said.err);

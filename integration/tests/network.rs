@@ -150,11 +150,7 @@ fn a_pod_whose_processes_are_all_killed_leaves_its_address_to_others() {
     let podshim = Instance::new();
     let running = podshim.start(&web("one", 8080));
     podshim.until("running", |p| p["status"]["phase"] == "Running");
-    let shim = podshim.shim();
-    running.signal(Signal::SIGSTOP);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), Signal::SIGKILL).unwrap();
-    running.signal(Signal::SIGKILL);
-    running.wait();
+    podshim.kill_podshim(running);
     assert_eq!(podshim.podshim(&["prune"]).code, 0);
     podshim.nothing_is_left();
     assert!(TcpStream::connect("127.0.0.1:8080").is_err(), "the port is free again");

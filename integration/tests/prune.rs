@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use integration::{Instance, Running, kill_now, pod};
+use integration::{Instance, pod};
 use nix::sys::signal::Signal;
 
 const SLEEP: &str = "  terminationGracePeriodSeconds: 1
@@ -14,14 +14,6 @@ const SLEEP: &str = "  terminationGracePeriodSeconds: 1
 ";
 
 /// A pod whose shim dies together with its `podshim run`.
-fn kill_all(podshim: &Instance, running: Running<'_>) {
-    let shim = podshim.shim();
-    running.signal(Signal::SIGSTOP);
-    kill_now(shim);
-    running.signal(Signal::SIGKILL);
-    running.wait();
-}
-
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten();
     entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
@@ -62,7 +54,7 @@ fn directories_of_any_depth_go_with_their_pod() {
 
     let running = podshim.start(&pod(&format!("{spec}      exec sleep 1000\n")));
     running.until_printed("they are made");
-    kill_all(&podshim, running);
+    podshim.kill_podshim(running);
     let pruned = podshim.podshim(&["prune"]);
     assert_eq!((pruned.code, pruned.err.as_str()), (0, ""), "{}", pruned.out);
 }
@@ -117,7 +109,7 @@ fn one_failure_does_not_keep_the_rest() {
     let podshim = Instance::new();
     let running = podshim.start(&pod(SLEEP));
     running.until_printed("up");
-    kill_all(&podshim, running);
+    podshim.kill_podshim(running);
     let kept = podshim.root().join("pods");
     let bad = "00000000-3c5e-4e0b-8f4e-6a3c8f1f2a77";
     fs::create_dir_all(kept.join(bad).join("busy")).unwrap();

@@ -257,7 +257,7 @@ impl Pulls {
         let said = self.podshim.podshim(&["images", "-o", "json"]);
         assert_eq!(said.code, 0, "{}", said.err);
         let images: Value = serde_json::from_str(&said.out).unwrap();
-        images.as_array().unwrap().iter().any(|image| image["reference"] == self.name())
+        images.as_array().unwrap().iter().any(|image| image["name"] == self.name())
     }
 
     fn is_not_here(&self, when: &str) {

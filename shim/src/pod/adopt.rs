@@ -77,6 +77,11 @@ impl Machine {
         if self.state.is_over() {
             return Ok(());
         }
+        // Whatever ends from here on is looked at as what it was made from.
+        for c in 0..self.pod.containers.len() {
+            self.find_image_again(c);
+        }
+        self.superseded = self.superseded_before();
         match self.state.sandbox() {
             SandboxPhase::Making => {
                 self.cgroups.kill(&self.pod_cgroup, Members::Pod)?;
@@ -86,10 +91,6 @@ impl Machine {
             SandboxPhase::Ready => self.enter_sandbox(held)?,
             SandboxPhase::Absent | SandboxPhase::Impossible => {}
         }
-        for c in 0..self.pod.containers.len() {
-            self.find_image_again(c);
-        }
-        self.superseded = self.superseded_before();
         self.forget_superseded();
         self.finish_hooks();
         Ok(())
