@@ -313,11 +313,16 @@ impl Instance {
     /// Kills all of podshim at once, so that nobody takes anything over: containers live on.
     pub fn kill_podshim(&self, running: Running<'_>) {
         running.signal(Signal::SIGSTOP);
+        self.kill_shims();
+        running.signal(Signal::SIGKILL);
+        running.wait();
+    }
+
+    /// Kills all shims and their keepers.
+    pub fn kill_shims(&self) {
         for kind in ["keep", "shim"] {
             self.processes(kind).into_iter().for_each(kill_now);
         }
-        running.signal(Signal::SIGKILL);
-        running.wait();
     }
 
     /// Fails if anything of this instance is left: a process, a mount, a cgroup, the state.

@@ -55,16 +55,6 @@ fn until_side_runs(podshim: &Instance) {
 }
 
 /// The shim itself, and not what it forked: the child of its `podshim run`.
-fn shim_of(running: &Running<'_>) -> i32 {
-    let parent = |pid: i32| -> Option<i32> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    let pids = fs::read_dir("/proc").unwrap().flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(|pid| parent(*pid) == Some(running.pid())).expect("a shim")
-}
-
 fn end(running: Running<'_>) {
     running.signal(Signal::SIGINT);
     assert_eq!(running.wait().0, 130);
@@ -397,17 +387,18 @@ fn what_a_pod_waits_for_is_explained_while_it_lives_and_what_is_known_afterwards
         "\n  last run: Error, exit code 137, ",
     ]);
 
-    // Its shim is killed while its owner cannot see it.
+    // Its shim and keeper are killed while its owner cannot see it.
     running.signal(Signal::SIGSTOP);
-    kill_now(shim_of(&running));
+    podshim.kill_shims();
     let text = explained(&[
         "its shim does not answer",
         "removes the pod\n",
         "when it was last heard of: ",
     ]);
     assert!(text.contains("side running and ready; main waited (CrashLoopBackOff)"), "{text}");
+    running.signal(Signal::SIGTERM);
     running.signal(Signal::SIGCONT);
-    assert_eq!(running.wait().0, 125);
+    assert_eq!(running.wait().0, 143);
     let text = explained(&["pod p has ended", "(main, side)", "`podshim logs p -c CONTAINER`"]);
     assert_eq!(text.lines().count(), 1, "{text}");
     let unknown = podshim.podshim(&["explain", "nobody"]);
@@ -423,7 +414,7 @@ fn who_waits_for_the_removal_of_a_pod_whose_shim_died_waits_for_its_remains() {
     let waiting = listening(&podshim, &["wait", "p", "--for=delete", "--timeout=10m"]);
     let hoping = listening(&podshim, &["wait", "p", "--for=condition=Ready", "--timeout=10m"]);
     running.signal(Signal::SIGSTOP);
-    kill_now(shim_of(&running));
+    podshim.kill_shims();
     let hoping = said(hoping);
     assert_eq!(hoping.code, 1);
     assert!(hoping.err.contains("pods/p ended before the condition was met"), "{}", hoping.err);
@@ -434,8 +425,9 @@ fn who_waits_for_the_removal_of_a_pod_whose_shim_died_waits_for_its_remains() {
         "{}",
         short.err
     );
+    running.signal(Signal::SIGTERM);
     running.signal(Signal::SIGCONT);
     let said = said(waiting);
     assert_eq!((said.code, said.out.as_str()), (0, "pod/p condition met\n"), "{}", said.err);
-    assert_eq!(running.wait().0, 125);
+    assert_eq!(running.wait().0, 143);
 }

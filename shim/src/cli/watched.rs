@@ -48,11 +48,11 @@ impl Watched {
             // Its shim has died, and another one has the pod.
             None if has_name(&self.layout, &self.pod) => {
                 let events = self.awaits_events;
-                match Watched::open(&self.layout, self.pod.clone()) {
-                    Ok(again) => *self = again,
-                    Err(_) if !has_name(&self.layout, &self.pod) => return Ok(None),
-                    Err(e) => return Err(e),
-                }
+                // Unless nobody is there who could start one.
+                let Ok(again) = Watched::open(&self.layout, self.pod.clone()) else {
+                    return Ok(None);
+                };
+                *self = again;
                 if events {
                     self.ask_events()?;
                 }
