@@ -90,10 +90,18 @@ pub fn enter(
     {
         return Ok(cgroup.to_owned());
     }
+    // A scope without processes is one that systemd is about to remove, with all that is below it.
     let there = format!("{SLICE_PATH}/{scope}");
-    if unified.join(&there).exists() {
-        enter_leaf(unified, &there, keeper)?;
-        return Ok(there);
+    let deadline = Instant::now() + PATIENCE;
+    while let Ok(events) = fs::read_to_string(unified.join(&there).join("cgroup.events")) {
+        if events.contains("populated 1") {
+            enter_leaf(unified, &there, keeper)?;
+            return Ok(there);
+        }
+        if Instant::now() > deadline {
+            break;
+        }
+        sleep(PAUSE);
     }
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     let keeper_pid = keeper.as_ref().and_then(|_| u32::try_from(parent).ok());

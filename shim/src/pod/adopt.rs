@@ -120,6 +120,12 @@ impl Machine {
             bail!("the pod's namespaces are gone: {} is not mounted", self.dir.pin.display());
         }
         failpoint::at(&self.layout, "adopt:entered");
+        // If nothing lived in it, systemd has removed it with the scope.
+        if self.cgroups.all_pods()?.iter().all(|pod| pod.uid != self.pod.uid) {
+            let spec = self.file.pod.spec.clone().unwrap_or_default();
+            let values = bundles::resources::pod_resources(&spec, &self.host)?;
+            self.cgroups.make_pod(&self.pod_cgroup, &values)?;
+        }
         // They end with their shim, but not at once, and have its pump's lock.
         self.cgroups.kill(&self.pod_cgroup, Members::Creators)?;
         // Once more, it completes what is missing and answers the same.
