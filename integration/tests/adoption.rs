@@ -101,12 +101,24 @@ fn a_shim_that_is_killed_is_replaced_and_no_container_notices() {
 fn at_whatever_moment_of_its_life_its_shim_is_killed_a_pod_ends_as_it_would_have() {
     let podshim = Instance::new();
     let manifest = pod(SHORT);
-    let begun = Instant::now();
-    assert_eq!(podshim.start(&manifest).wait().0, 7);
+    // A life is as long as its shim is there, whatever the machine takes to start and end a command.
+    let born = |running: &integration::Running<'_>| {
+        until("a shim", || {
+            if podshim.processes("shim").is_empty() { Err(running.text()) } else { Ok(()) }
+        });
+        Instant::now()
+    };
+    let running = podshim.start(&manifest);
+    let begun = born(&running);
+    until("its end", || {
+        if podshim.processes("shim").is_empty() { Ok(()) } else { Err("it lives".to_owned()) }
+    });
     let life = begun.elapsed();
+    assert_eq!(running.wait().0, 7);
     let mut killed = 0;
     for step in 0..STEPS {
         let running = podshim.start(&manifest);
+        born(&running);
         std::thread::sleep(life * step / STEPS);
         if let [shim] = podshim.processes("shim")[..] {
             kill_now(shim);
@@ -122,7 +134,7 @@ fn at_whatever_moment_of_its_life_its_shim_is_killed_a_pod_ends_as_it_would_have
         }
         podshim.nothing_is_left();
     }
-    assert!(killed > STEPS / 5, "{killed} were killed");
+    assert!(killed > STEPS / 2, "{killed} were killed");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, bail};
 use bundles::image::{Hold, Image, Reference};
-use plan::{Exit, Fact, Hook, Incarnation as Known, Life, ProbeKind, SandboxPhase, State};
+use plan::{Fact, Hook, Incarnation as Known, Life, ProbeKind, SandboxPhase, State};
 use runtime::cgroup::Members;
 use runtime::container::{Process, cgroup_name};
 use runtime::journal::Record;
@@ -154,19 +154,14 @@ impl Machine {
             }
             // A number may have been given twice: the last to have had it is meant.
             let told = before.iter().rev().find(|child| child.pid == process.pid);
-            let exit = told.map_or_else(kept::lost, |child| Exit {
-                code: child.code,
-                signal: child.signal,
-                ..Exit::default()
-            });
+            let exit = told.map_or_else(kept::lost, |child| kept::exit(child.code, child.signal));
             self.on_exit(at, exit);
         }
         // And those that are zombies yet, of which the keeper has told in between.
         for child in before {
             let is = |i: &Incarnation| i.adopted && i.process.pid == child.pid;
             if let Some(at) = self.living.iter().position(|i| is(i) && i.process.is_over()) {
-                let exit = Exit { code: child.code, signal: child.signal, ..Exit::default() };
-                self.on_exit(at, exit);
+                self.on_exit(at, kept::exit(child.code, child.signal));
             }
         }
         Ok(())
@@ -191,17 +186,17 @@ impl Machine {
         let inc = known.inc;
         let cgroup = cgroup_name(&self.pod.containers[c].name, inc);
         let started = held.remove(&kept::start_pipe(c, inc));
-        match (known.phase, known.pid) {
+        let pid = match (known.phase, known.pid) {
             (Life::Exited, _) => return Ok(()),
             (Life::Creating, _) | (_, None) => {
                 self.remove_incarnation(c, inc);
                 let _ = self.cgroups.remove_creator(&self.pod_cgroup, &cgroup);
-                let exit = Exit { code: 137, signal: Some(9), ..Exit::default() };
+                let exit = kept::exit(137, Some(9));
                 self.record(Fact::Exited { c, inc, exit });
                 return Ok(());
             }
-            _ => {}
-        }
+            (_, Some(pid)) => pid,
+        };
         let _ = self.cgroups.remove_creator(&self.pod_cgroup, &cgroup);
         for name in self.cgroups.execs(&self.pod_cgroup, &cgroup)? {
             if is_ours(&name) {
@@ -209,7 +204,6 @@ impl Machine {
                 let _ = self.cgroups.remove_exec(&self.pod_cgroup, &cgroup, &name);
             }
         }
-        let pid = known.pid.unwrap_or_default();
         let process = Process::open(pid).ok().filter(|p| self.is_same(p, known, &cgroup));
         let process = process.unwrap_or_else(|| Process::gone(pid));
         let alive = process.pidfd().is_some();

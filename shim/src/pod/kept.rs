@@ -99,31 +99,21 @@ impl Machine {
                 let _ = epoll::delete(&self.epoll, keeper.socket());
                 self.keeper = None;
                 // It was the parent of these: from now on their ends are looked for.
-                for pid in self.living.iter().filter(|i| i.adopted).map(|i| i.process.pid) {
-                    self.lost_parents.push(pid);
+                let orphans = self.living.iter().filter(|i| i.adopted).map(|i| i.process.pid);
+                for pid in orphans.collect::<Vec<_>>() {
+                    self.look_after(pid);
                 }
-                self.look_after_orphans();
             }
         }
     }
 
     /// Watches the process of an incarnation that is nobody's child whom we hear of.
     pub(super) fn look_after(&mut self, pid: i32) {
-        self.lost_parents.push(pid);
-        self.look_after_orphans();
-    }
-
-    fn look_after_orphans(&mut self) {
-        for pid in std::mem::take(&mut self.lost_parents) {
-            let Some(found) = self.living.iter().find(|i| i.process.pid == pid) else { continue };
-            let Some(pidfd) = found.process.pidfd() else {
-                self.on_orphan(pid);
-                continue;
-            };
-            let data = EventData::new_u64(tokens::orphan(pid));
-            if let Err(e) = epoll::add(&self.epoll, pidfd, data, EventFlags::IN) {
-                tracing::error!("cannot watch process {pid}: {e}");
-            }
+        let Some(found) = self.living.iter().find(|i| i.process.pid == pid) else { return };
+        let Some(pidfd) = found.process.pidfd() else { return self.on_orphan(pid) };
+        let data = EventData::new_u64(tokens::orphan(pid));
+        if let Err(e) = epoll::add(&self.epoll, pidfd, data, EventFlags::IN) {
+            tracing::error!("cannot watch process {pid}: {e}");
         }
     }
 
@@ -153,7 +143,8 @@ impl Machine {
     }
 }
 
-fn exit(code: i32, signal: Option<i32>) -> Exit {
+/// How something ended that somebody saw.
+pub fn exit(code: i32, signal: Option<i32>) -> Exit {
     Exit { code, signal, ..Exit::default() }
 }
 

@@ -96,8 +96,6 @@ pub struct Machine {
     pub(super) strays: HashMap<i32, plan::Exit>,
     /// The process that keeps the pod while this one is dead; `None` if that is dead.
     pub(super) keeper: Option<Keeper>,
-    /// Processes of containers whose end is told by nobody, and not looked at yet.
-    pub(super) lost_parents: Vec<i32>,
     /// What the keeper held, until the pod is taken over.
     held: HashMap<String, OwnedFd>,
     /// What this process is to become, and who wants that.
@@ -166,7 +164,6 @@ impl Machine {
             state,
             has_past: !records.is_empty(),
             keeper,
-            lost_parents: Vec::new(),
             held,
             upgrade: None,
             images: vec![None; count],
