@@ -45,8 +45,8 @@ pub enum ScopeError {
     /// systemd refused.
     #[error("systemd refuses: {0}")]
     Refused(String),
-    /// It said yes, and this process is somewhere else all the same.
-    #[error("systemd made a scope and this process is not in it but in {0:?}")]
+    /// It said yes, and this process or its keeper is somewhere else all the same.
+    #[error("systemd made a scope and did not move us from {0:?} into it")]
     Elsewhere(String),
     /// The leaf cannot be made or entered.
     #[error("cannot enter {}", path.display())]
@@ -84,7 +84,7 @@ pub fn enter(
     keeper: Option<&mut Keeper>,
 ) -> Result<String, ScopeError> {
     let scope = name(uid);
-    let own = own_cgroup()?;
+    let own = cgroup_of("self")?;
     if let Some(cgroup) = own.strip_suffix(&format!("/{LEAF}"))
         && cgroup.ends_with(&scope)
     {
@@ -118,22 +118,27 @@ pub fn enter(
     };
     answer.map_err(ScopeError::Refused)?;
     let deadline = Instant::now() + PATIENCE;
-    let cgroup = loop {
-        let own = own_cgroup()?;
-        if own.ends_with(&scope) {
-            break own;
+    // Each of them: systemd moves them one after the other, in no order, and who enters the leaf before it
+    // was moved is moved out of it again.
+    let mut cgroup = own;
+    for pid in pids {
+        loop {
+            cgroup = cgroup_of(&pid.to_string())?;
+            if cgroup.ends_with(&scope) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(ScopeError::Elsewhere(cgroup));
+            }
+            sleep(PAUSE);
         }
-        if Instant::now() > deadline {
-            return Err(ScopeError::Elsewhere(own));
-        }
-        sleep(PAUSE);
-    };
+    }
     enter_leaf(unified, &cgroup, keeper)?;
     Ok(cgroup)
 }
 
-fn own_cgroup() -> Result<String, ScopeError> {
-    let text = fs::read_to_string("/proc/self/cgroup").map_err(ScopeError::Talk)?;
+fn cgroup_of(process: &str) -> Result<String, ScopeError> {
+    let text = fs::read_to_string(format!("/proc/{process}/cgroup")).map_err(ScopeError::Talk)?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
     Ok(own.unwrap_or_default().to_owned())
 }
