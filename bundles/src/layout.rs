@@ -32,6 +32,38 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// Held by the daemon for as long as it lives: there is one a root.
+    #[must_use]
+    pub fn daemon_lock(&self) -> PathBuf {
+        self.root.join("daemon.lock")
+    }
+
+    /// Where the daemon listens: beside the state directory, which is mounted only while pods live.
+    #[must_use]
+    pub fn daemon_socket(&self) -> PathBuf {
+        let mut name = self.state.file_name().unwrap_or_default().to_owned();
+        name.push(".sock");
+        self.state.with_file_name(name)
+    }
+
+    /// The objects that the daemon was given.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    /// How a pod of the daemon's has ended, until the daemon has taken note of it.
+    #[must_use]
+    pub fn result(&self, uid: &str) -> PathBuf {
+        self.results().join(format!("{uid}.json"))
+    }
+
+    /// How pods of the daemon's have ended.
+    #[must_use]
+    pub fn results(&self) -> PathBuf {
+        self.root.join("results")
+    }
+
     /// The image store.
     #[must_use]
     pub fn images(&self) -> PathBuf {

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod api;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,7 +95,8 @@ impl Instance {
         self.command_by(Command::new(binary()), args)
     }
 
-    fn command_by(&self, mut command: Command, args: &[&str]) -> Command {
+    /// The same of another program.
+    pub fn command_by(&self, mut command: Command, args: &[&str]) -> Command {
         command
             .args(args)
             .env("PODSHIM_ROOT", self.root())
@@ -216,7 +219,8 @@ impl Instance {
         self.start_command(command)
     }
 
-    fn start_command(&self, mut command: Command) -> Running<'_> {
+    /// Starts it in the background.
+    pub fn start_command(&self, mut command: Command) -> Running<'_> {
         let output = fs::File::create(self.dir.path().join("output")).unwrap();
         let child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
         Running { instance: self, child }

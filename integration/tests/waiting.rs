@@ -166,7 +166,8 @@ fn who_waits_for_an_end_hears_of_it_and_who_waits_for_more_hears_that_it_cannot_
         (&["wait", "p", "--for=Ready"], "unrecognized condition"),
         (&["wait", "p", "--for=jsonpath={.status.phase"], "is not closed"),
         (&["wait", "p", "--for=delete", "--timeout=30"], "has no unit"),
-        (&["wait", "job/p", "--for=delete"], "only pods"),
+        (&["wait", "job/p", "--for=delete"], "no daemon listens"),
+        (&["wait", "node/p", "--for=delete"], "only pods"),
         (&["wait", "--for=delete"], "required"),
         (&["wait", "p", "--all", "--for=delete"], "not both"),
     ] {

@@ -1,14 +1,19 @@
 //! podshim: runs Kubernetes pod manifests with native sidecars on a bare Linux host.
 //!
-//! One binary, two processes: the command line (`podshim run` is also the controller of its jobs
-//! and deployments for as long as it runs) and, started by it once a pod, the shim that *is* the
-//! pod.
+//! One binary: the command line (`podshim run` is also the controller of its jobs and deployments for as
+//! long as it runs), the daemon, and, started by one of the two once a pod, the keeper and the shim that
+//! *is* the pod.
 
 mod cli;
+mod daemon;
+mod durable;
+mod knobs;
 mod pod;
 mod protocol;
 mod run;
+mod spawn;
 mod timeline;
+mod workload;
 
 fn main() {
     // Before anything takes memory: it is there for as long as the pod.

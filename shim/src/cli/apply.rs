@@ -1,4 +1,5 @@
-//! `podshim apply -f FILE`, `podshim set image`: pods that run become what a manifest says now.
+//! `podshim apply -f FILE`, `podshim set image`: pods that run become what a manifest says now. Where a
+//! daemon is, it is asked to.
 
 use anyhow::Context;
 use bundles::image::Reference;
@@ -6,6 +7,7 @@ use bundles::layout::Layout;
 use bundles::manifest::Object;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::api::Api;
 use super::terminal::Output;
 use super::{ApplyArgs, Connection, FAILED, PodRef, SetImageArgs, complain, find_pod};
 use crate::pod::file::{Definition, PodFile};
@@ -14,6 +16,9 @@ use crate::run::objects_of;
 
 /// Changes the pods of manifests; all of them, or none.
 pub fn apply(layout: &Layout, args: &ApplyArgs) -> anyhow::Result<i32> {
+    if let Some(api) = Api::find(layout)? {
+        return super::daemon::apply(&api, args);
+    }
     let Some((objects, read)) = objects_of(&args.files, args.strict)? else { return Ok(FAILED) };
     let file = args.files.first().map(|f| f.display().to_string()).unwrap_or_default();
     let mut wanted = Vec::new();

@@ -23,6 +23,8 @@ use super::{CANNOT, PullArgs, images};
 use crate::pod::compile::containers;
 use crate::pod::sandbox;
 use crate::run;
+use crate::spawn;
+use crate::workload::give_name;
 
 /// `podshim bundle`.
 #[derive(Debug, Args)]
@@ -81,7 +83,9 @@ pub fn bundle(layout: &Layout, args: &BundleArgs) -> anyhow::Result<i32> {
 /// The pod, or one of those that a workload would make, under the workload's name.
 fn pod_of(object: &Object) -> anyhow::Result<Option<Pod>> {
     if let Object::Pod(pod) = object {
-        return run::named((**pod).clone()).map(Some);
+        let mut pod = (**pod).clone();
+        give_name(&mut pod.metadata)?;
+        return Ok(Some(pod));
     }
     let Some(template) = object.template().cloned() else { return Ok(None) };
     let mut pod =
@@ -90,7 +94,8 @@ fn pod_of(object: &Object) -> anyhow::Result<Option<Pod>> {
     pod.metadata.name.clone_from(&of.name);
     pod.metadata.generate_name.clone_from(&of.generate_name);
     pod.metadata.namespace.clone_from(&of.namespace);
-    run::named(pod).map(Some)
+    give_name(&mut pod.metadata)?;
+    Ok(Some(pod))
 }
 
 struct Writer<'a> {
@@ -122,7 +127,7 @@ impl Writer<'_> {
 
     fn pod(&mut self, out: &Path, pod: &Pod, images: &[(Image, Hold)]) -> anyhow::Result<()> {
         let mut pod = pod.clone();
-        pod.metadata.uid = Some(run::new_uid()?);
+        pod.metadata.uid = Some(spawn::new_uid()?);
         let spec = pod.spec.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let objects = Objects::of_namespace(self.objects, &namespace);

@@ -87,7 +87,7 @@ fn connect(layout: &Layout, pod: &PodRef, socket: &Path) -> io::Result<UnixStrea
 }
 
 fn has_owner(layout: &Layout, pod: &PodRef) -> bool {
-    PodFile::read(&layout.pod(&pod.uid).spec()).is_ok_and(|file| file.owner.is_alive())
+    PodFile::read(&layout.pod(&pod.uid).spec()).is_ok_and(|file| file.has_owner())
 }
 
 /// A connection to a pod's shim.
@@ -97,16 +97,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects. Nobody answering is an error: the shim is dead and the pod is `prune`'s.
+    /// Connects. Nobody answering is an error: the shim is dead, and the pod is `prune`'s or the next
+    /// daemon's.
     pub fn open(layout: &Layout, pod: &PodRef) -> anyhow::Result<Connection> {
         let socket = layout.pod(&pod.uid).socket();
         let stream = connect(layout, pod, &socket).with_context(|| {
-            format!(
-                "pod {} does not answer at {}: if its `podshim run` is dead too, `podshim prune` \
-                 removes it",
-                pod.name,
-                socket.display()
-            )
+            let is_daemons =
+                PodFile::read(&layout.pod(&pod.uid).spec()).is_ok_and(|file| file.owner.is_none());
+            let then = if is_daemons {
+                "if no daemon runs, `podshim daemon` starts its shim again"
+            } else {
+                "if its `podshim run` is dead too, `podshim prune` removes it"
+            };
+            format!("pod {} does not answer at {}: {then}", pod.name, socket.display())
         })?;
         // A shim answers in microseconds; one that is stopped must not hang a terminal.
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;

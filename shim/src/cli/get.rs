@@ -8,6 +8,7 @@ use plan::Wall;
 use serde_json::Value;
 
 use self::print::Printer;
+use super::api::Api;
 use super::client::has_name;
 use super::jsonpath::Template;
 use super::selector::Selector;
@@ -15,6 +16,7 @@ use super::table::age;
 use super::terminal::{complain, tell};
 use super::watched::{Arrivals, Heard, Watched, speaking};
 use super::{Connection, FAILED, PodRef, completion, is_pod_kind, one_line, pods};
+use crate::daemon::store;
 use crate::run::objects;
 
 mod print;
@@ -184,6 +186,14 @@ impl Kind {
         }
     }
 
+    fn of_daemon(self) -> store::Kind {
+        match self {
+            Kind::Pod => store::Kind::Pod,
+            Kind::Job => store::Kind::Job,
+            Kind::Deployment => store::Kind::Deployment,
+        }
+    }
+
     fn plural(self) -> &'static str {
         match self {
             Kind::Pod => "pods",
@@ -208,6 +218,16 @@ fn find(layout: &Layout, asked: &Asked<'_>) -> anyhow::Result<(Vec<Value>, bool)
         Kind::Pod => pod_objects(layout, asked)?,
         other => (objects::read(layout, other.name())?, false),
     };
+    // Those that only the daemon knows: what has ended, or has not begun.
+    if let Some(api) = Api::find(layout)? {
+        let namespace = Some(asked.args.namespace.as_str()).filter(|_| !asked.args.all_namespaces);
+        for object in api.list(asked.kind.of_daemon(), namespace)? {
+            let uid = &object["metadata"]["uid"];
+            if !found.iter().any(|known| known["metadata"]["uid"] == *uid) {
+                found.push(object);
+            }
+        }
+    }
     found.retain(|o| asked.wanted(o));
     found.sort_by_key(|o| {
         let name = text(o, "/metadata/name");

@@ -9,9 +9,11 @@ use plan::Wall;
 use runtime::log::reader::{Follower, Line, Start};
 use serde_json::Value;
 
+use super::api::Api;
 use super::prune::names_in;
 use super::terminal::Output;
 use super::{Connection, LogsArgs, default_container, find_pod};
+use crate::daemon::store::Kind;
 
 /// Prints logs: of a living pod, or of one whose logs are still there.
 pub fn logs(layout: &Layout, args: &LogsArgs) -> anyhow::Result<i32> {
@@ -117,6 +119,16 @@ fn find(layout: &Layout, args: &LogsArgs) -> anyhow::Result<(PathBuf, Option<Val
             Ok((layout.pod_logs(&pod.namespace, &pod.name, &pod.uid), object))
         }
         Err(not_found) => {
+            // One that has ended, and that the daemon still has.
+            let kept = Api::find(layout)?
+                .map(|api| api.get(Kind::Pod, &args.namespace, &args.pod))
+                .transpose()?
+                .flatten();
+            if let Some(object) = kept {
+                let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+                let dir = layout.pod_logs(&args.namespace, &args.pod, uid);
+                return Ok((dir, Some(object)));
+            }
             let prefix = format!("{}_{}_", args.namespace, args.pod);
             let newest = names_in(&layout.logs)?
                 .into_iter()

@@ -8,6 +8,7 @@ use clap_complete::ArgValueCompleter;
 
 use crate::pod::file::PullOverride;
 
+mod api;
 mod apply;
 mod attach;
 mod bundle;
@@ -16,6 +17,7 @@ mod choose;
 mod client;
 mod completion;
 mod cp;
+mod daemon;
 mod delete;
 mod describe;
 mod doctor;
@@ -46,6 +48,7 @@ pub use choose::default_container;
 pub use client::{Connection, PodRef, find_pod, pods};
 pub use events::event_object;
 pub use prune::names_in;
+pub use selector::Selector;
 pub use terminal::{colour_wanted, complain, printable, tell};
 
 /// Exit code of `run` and `check` for whatever podshim itself could not do.
@@ -136,7 +139,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Print the output of a pod's container
     Logs(LogsArgs),
-    /// Delete a pod: its containers are stopped in order, within the grace period
+    /// Delete pods, or what the daemon has: containers are stopped in order, within the grace period
     Delete(DeleteArgs),
     /// Show what happened to pods that live
     Events(EventsArgs),
@@ -158,9 +161,13 @@ enum Command {
     Stop(OneContainerArgs),
     /// Start a sidecar that was stopped
     Start(OneContainerArgs),
-    /// Make pods that run what manifests say now: what changed restarts alone, limits change in place
+    /// Make pods what manifests say now: what changed restarts alone, limits change in place
     #[command(visible_alias = "replace")]
     Apply(ApplyArgs),
+    /// Give the daemon what manifests say, which is not there yet
+    Create(ApplyArgs),
+    /// Change how many pods a deployment of the daemon has, or a job at a time
+    Scale(ScaleArgs),
     /// Change single things of a pod that runs
     #[command(subcommand)]
     Set(SetCommand),
@@ -179,6 +186,8 @@ enum Command {
     Doctor(DoctorArgs),
     /// Make pods that live go on with this version of podshim, without a restart of anything
     Upgrade(UpgradeArgs),
+    /// Serve pods, jobs and deployments that outlive this terminal
+    Daemon(DaemonArgs),
     /// Remove what dead instances left behind, and the logs of pods that are gone
     Prune(PruneArgs),
     /// Print a shell's completion script, which completes names of pods and containers too
@@ -204,6 +213,32 @@ pub struct RunArgs {
     /// Files, directories, or `-` for standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub pods: PodArgs,
+    /// Draw the pod's life into this file (SVG); with several pods, a file each: FILE-POD.svg
+    #[arg(long, value_name = "FILE")]
+    pub timeline: Option<PathBuf>,
+    /// Only the containers' output
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// One JSON object a line instead of text
+    #[arg(long, short, value_enum)]
+    pub output: Option<RunOutput>,
+    /// Fields without effect are errors, not warnings
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `podshim daemon`.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    #[command(flatten)]
+    pub pods: PodArgs,
+}
+
+/// What holds for all pods of a `podshim run`, or of a daemon.
+#[derive(Debug, Args)]
+pub struct PodArgs {
     /// When to pull images, whatever the manifests say
     #[arg(long, value_enum)]
     pub pull: Option<PullOverride>,
@@ -226,18 +261,6 @@ pub struct RunArgs {
     /// How many log files a run of a container may have, at least 2; the oldest are removed
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub container_log_max_files: u32,
-    /// Draw the pod's life into this file (SVG); with several pods, a file each: FILE-POD.svg
-    #[arg(long, value_name = "FILE")]
-    pub timeline: Option<PathBuf>,
-    /// Only the containers' output
-    #[arg(long, short)]
-    pub quiet: bool,
-    /// One JSON object a line instead of text
-    #[arg(long, short, value_enum)]
-    pub output: Option<RunOutput>,
-    /// Fields without effect are errors, not warnings
-    #[arg(long)]
-    pub strict: bool,
 }
 
 /// `--network` of `podshim run`.
@@ -333,8 +356,8 @@ pub struct LogsArgs {
 /// `podshim delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Only pods can be deleted so far
-    #[arg(value_name = "pod")]
+    /// pod; job, deployment, configmap or secret of the daemon
+    #[arg(value_name = "KIND")]
     kind: String,
     /// Their names
     #[arg(add = ArgValueCompleter::new(completion::pod_names))]
@@ -537,6 +560,22 @@ pub struct ApplyArgs {
     strict: bool,
 }
 
+/// `podshim scale`.
+#[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// deployment or job
+    #[arg(value_name = "KIND")]
+    kind: String,
+    /// Its name
+    name: Option<String>,
+    /// How many pods
+    #[arg(long, value_name = "N")]
+    replicas: u32,
+    /// Its namespace
+    #[arg(long, short, default_value = "default")]
+    namespace: String,
+}
+
 /// `podshim set`.
 #[derive(Debug, Subcommand)]
 enum SetCommand {
@@ -731,6 +770,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Stop(args) => restart::stop(&layout, &args),
         Command::Start(args) => restart::start(&layout, &args),
         Command::Apply(args) => apply::apply(&layout, &args),
+        Command::Create(args) => daemon::create(&layout, &args),
+        Command::Scale(args) => daemon::scale(&layout, &args),
         Command::Set(SetCommand::Image(args)) => apply::set_image(&layout, &args),
         Command::Load(args) => images::load(&layout, &args),
         Command::Pull(args) => images::pull(&layout, &args),
@@ -745,6 +786,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Prune(args) => {
             need_root("prune")?;
             prune::prune(&layout, &args)
+        }
+        Command::Daemon(args) => {
+            need_root("daemon")?;
+            crate::daemon::run(layout, args)
         }
         Command::Failpoints => {
             let mut output = terminal::Output::default();

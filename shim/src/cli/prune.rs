@@ -22,7 +22,7 @@ use crate::run::objects;
 pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
     let mut pruning = Pruning::default();
     for uid in names_in(&layout.pods())? {
-        pruning.step(scrap::if_dead(layout, &uid), |verdict| match verdict {
+        pruning.step(scrap::if_dead(layout, &uid, args.all), |verdict| match verdict {
             Verdict::Scrapped(name) => Some(format!("removed pod {name} ({uid})")),
             Verdict::Alive => None,
         });
@@ -84,6 +84,13 @@ impl Pruning {
 /// What a host has of podshim when no pod lives. Only what podshim made, whatever directories it was
 /// told are its own: profiles that the user put below the root stay, as does anything else.
 fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
+    if scrap::is_held(&layout.daemon_lock())? {
+        anyhow::bail!(
+            "a daemon of this root runs, at {}: stop it first",
+            layout.daemon_socket().display()
+        );
+    }
+    pruning.done(crate::daemon::store::Store::remove_all(layout));
     let kept = names_in(&layout.all_kept())?.into_iter().filter(|name| scrap::is_uid(name));
     let living: BTreeSet<String> = names_in(&layout.pods())?.into_iter().chain(kept).collect();
     if !living.is_empty() {

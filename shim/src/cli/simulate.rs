@@ -18,7 +18,7 @@ use super::table::columns;
 use super::terminal::{Output, complain};
 use super::{CANNOT, FAILED};
 use crate::pod::compile::{compile, containers};
-use crate::pod::file::{Owner, PodFile};
+use crate::pod::file::PodFile;
 use crate::run;
 use crate::timeline::{self, render};
 
@@ -181,7 +181,7 @@ fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
     if pod.metadata.name.is_none() {
         pod.metadata.name.clone_from(&object.metadata().name);
     }
-    let pod = run::named(pod)?;
+    crate::workload::give_name(&mut pod.metadata)?;
     let spec = pod.spec.clone().unwrap_or_default();
     let which = |wanted: &dyn Fn(&k8s_openapi::api::core::v1::Container) -> bool| {
         let all = containers(&spec).enumerate();
@@ -204,7 +204,7 @@ fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
         always_written: which(&|c| c.image_pull_policy.as_deref() == Some("Always")),
         at_start: which(&|c| bundles::mounts::depend_on_others(&spec, c, &|p| p.exists())),
         pull_environment: Default::default(),
-        owner: Owner { pid: 0, start_ticks: 0 },
+        owner: None,
         pod,
     };
     Ok(Some(compile(&file)))

@@ -1,11 +1,12 @@
 //! Points at which a test can kill a shim, or shim and keeper at once: before and after each fact is
-//! written down, before and after each action, and between the steps of what is made and removed.
+//! written down, before and after each action, and between the steps of what is made and removed. And
+//! those at which it can kill the daemon.
 //!
-//! The file `<root>/failpoint` names one, and whom it kills: `started:after both`. It is gone when that has
+//! The file `<root>/failpoint` names one, and whom it kills: `started:after both`, `daemon:stored daemon`. It is gone when that has
 //! happened. In debug builds and with the feature `failpoints`; elsewhere they are nothing at all.
 
 /// Every point, as `podshim failpoints` lists them.
-pub const POINTS: [&str; 79] = [
+pub const POINTS: [&str; 90] = [
     "accepted:before",
     "accepted:after",
     "adopted:before",
@@ -85,6 +86,17 @@ pub const POINTS: [&str; 79] = [
     "finish:said",
     "finish:released",
     "finish:removed",
+    "daemon:admitted",
+    "daemon:stored",
+    "daemon:spawned",
+    "daemon:met",
+    "daemon:told",
+    "daemon:controlled",
+    "daemon:marked",
+    "daemon:ended",
+    "daemon:noted",
+    "daemon:removed",
+    "daemon:adopted",
 ];
 
 #[cfg(any(debug_assertions, feature = "failpoints"))]

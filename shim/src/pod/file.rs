@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -162,11 +163,20 @@ pub struct PodFile {
     /// pulls are to find the user's logins and proxies.
     #[serde(default)]
     pub pull_environment: BTreeMap<String, String>,
-    /// The `podshim run` that made it.
-    pub owner: Owner,
+    /// The `podshim run` that made it; `None` if it is the daemon's, which may come and go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 }
 
 impl PodFile {
+    /// Whether somebody lives who gives the pod a new keeper if it loses its own.
+    pub fn has_owner(&self) -> bool {
+        match &self.owner {
+            Some(owner) => owner.is_alive(),
+            None => UnixStream::connect(self.layout().daemon_socket()).is_ok(),
+        }
+    }
+
     /// The directories of the instance that the pod belongs to.
     pub fn layout(&self) -> Layout {
         Layout {

@@ -36,6 +36,7 @@ use super::hooks::Sleeping;
 use super::image::Pull;
 use super::notify::Notifier;
 use super::requests::Asking;
+use super::result::PodResult;
 use super::signals::Signals;
 use super::tokens::{self, Token};
 use super::{adopt, clients, failpoint, kept};
@@ -586,6 +587,10 @@ impl Machine {
     /// Sends what is buffered, removes the pod's directory and gives up its lock.
     pub fn finish(mut self) -> anyhow::Result<()> {
         failpoint::at(&self.layout, "finish:said");
+        if self.file.owner.is_none() {
+            let (object, exit_code) = (self.object(), plan::exit_code(&self.pod, &self.state));
+            PodResult { object, exit_code }.write(&self.layout, &self.pod.uid)?;
+        }
         let lock = self.lock.take();
         self.release_all();
         failpoint::at(&self.layout, "finish:released");

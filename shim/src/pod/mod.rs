@@ -37,6 +37,7 @@ mod notify;
 mod output;
 mod probes;
 mod requests;
+pub mod result;
 pub mod sandbox;
 pub mod scrap;
 mod signals;

@@ -25,12 +25,14 @@ pub enum Verdict {
     Scrapped(String),
 }
 
-/// Removes a pod if its shim is dead and so is the process that owns it.
-pub fn if_dead(layout: &Layout, uid: &str) -> anyhow::Result<Verdict> {
+/// Removes a pod if its shim is dead and so is the process that owns it. A pod of the daemon's is left for
+/// it to take on, unless `all` are to go.
+pub fn if_dead(layout: &Layout, uid: &str, all: bool) -> anyhow::Result<Verdict> {
     let dir = layout.pod(uid);
     let file = PodFile::read(&dir.spec()).ok();
     // Without its file nobody could have started a shim.
-    if file.as_ref().is_some_and(|f| f.owner.is_alive()) {
+    let is_daemons = file.as_ref().is_some_and(|file| file.owner.is_none());
+    if (is_daemons && !all) || file.as_ref().is_some_and(PodFile::has_owner) {
         return Ok(Verdict::Alive);
     }
     let Some(lock) = lock(&dir.lock())? else { return Ok(Verdict::Alive) };
@@ -45,6 +47,19 @@ pub fn own(layout: &Layout, uid: &str) -> anyhow::Result<()> {
         bail!("the shim of pod {uid} lives and does not answer");
     };
     remove(layout, uid, lock)
+}
+
+/// Whether a shim or a keeper has the pod.
+pub fn is_held(path: &Path) -> anyhow::Result<bool> {
+    let file = match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.with_context(|| format!("cannot open {}", path.display()))?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::AGAIN) => Ok(true),
+        Err(e) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
+    }
 }
 
 /// `None` if somebody holds it. A pod that never had a shim has no lock file yet: it gets one.

@@ -9,63 +9,41 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use bundles::layout::Layout;
 use bundles::manifest::{self, Object};
-use bundles::sysctl;
 use k8s_openapi::api::core::v1::Pod;
 use plan::Mono;
-use plan::workload::{Phase, WorkloadPod};
+use plan::workload::WorkloadPod;
 use runtime::state_dir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{CANNOT, NetworkKind, RunArgs, RunOutput, colour_wanted, tell};
-use crate::pod::file::PodNetwork;
+use crate::cli::{CANNOT, RunArgs, RunOutput, colour_wanted, tell};
+use crate::knobs;
 use crate::protocol::{PodEvent, Reply, Request};
+use crate::spawn::{Options, Spawner, new_uid};
 use crate::timeline::{Timeline, render};
+use crate::workload::{Controller, Seen, give_name, object_of, workload_pod};
 
 mod host_notes;
-mod knobs;
 pub mod objects;
 mod pods;
 mod print;
-mod spawn;
-mod workload;
 
+use objects::ObjectFile;
 use pods::{Message, Pods};
 use print::Printer;
-pub use spawn::new_uid;
-use spawn::{Options, Spawner};
-use workload::Controller;
 
 /// Runs the manifests to their end; returns the exit code.
 pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
     let Some((objects, read)) = objects_of(&args.files, args.strict)? else { return Ok(CANNOT) };
-    for spec in objects.iter().filter_map(Object::pod_spec) {
-        if let Some(name) = sysctl::forbidden(spec, &args.allowed_unsafe_sysctls).first() {
-            let flag = "--allowed-unsafe-sysctls";
-            anyhow::bail!(
-                "forbidden sysctl: {name:?} not allowlisted: it is not among those that are safe; \
-                 allow it with {flag}={name}"
-            );
-        }
-    }
-    let network = network(args, &objects)?;
-    let restart_delay_max_s =
-        args.max_container_restart_period.as_deref().map(knobs::restart_period).transpose()?;
-    let rotation = knobs::rotation(args)?;
+    objects.iter().try_for_each(|object| knobs::check(&args.pods, object))?;
+    let timeline = args.timeline.is_some();
+    let options = Options { timeline, ..knobs::options(&args.pods)? };
     // One thread: shims are started from here, and nothing here is slow.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let printer = Printer::new(args.quiet, args.output == Some(RunOutput::Json));
-        let options = Options {
-            pull: args.pull,
-            network,
-            timeline: args.timeline.is_some(),
-            restart_delay_max_s,
-            rotation,
-        };
         let spawner = Spawner::new(layout, read, options)?;
         if let Some(note) = host_notes::cpu(&objects) {
             printer.warn(note);
@@ -107,21 +85,6 @@ pub fn objects_of(
     Ok(Some((objects, read)))
 }
 
-/// The network that pods are on; what it cannot give is said before anything runs.
-fn network(args: &RunArgs, objects: &[Object]) -> anyhow::Result<Option<PodNetwork>> {
-    if let Some(range) = &args.pod_cidr {
-        range.parse::<runtime::network::Cidr>().context("--pod-cidr")?;
-    }
-    for spec in objects.iter().filter_map(Object::pod_spec) {
-        let ports = runtime::network::HostPort::of_pod(spec)?;
-        let on_host = spec.host_network == Some(true);
-        if args.network == NetworkKind::None && !on_host && !ports.is_empty() {
-            anyhow::bail!("a pod asks for a hostPort, which takes `--network bridge`");
-        }
-    }
-    Ok((args.network == NetworkKind::Bridge).then(|| PodNetwork { range: args.pod_cidr.clone() }))
-}
-
 /// Whether an object has more than one pod at a time: then lines name the pod too.
 fn many_pods(object: &Object) -> bool {
     match object {
@@ -133,8 +96,8 @@ fn many_pods(object: &Object) -> bool {
 
 /// An object of the manifests, being run.
 struct Workload {
-    /// `None` for a pod of its own.
-    controller: Option<Controller>,
+    /// What makes and deletes its pods, and its object for `podshim get`; `None` for a pod of its own.
+    controlled: Option<(Controller, ObjectFile)>,
     /// Set when it is over.
     exit_code: Option<i32>,
 }
@@ -201,23 +164,28 @@ impl Session {
 
     fn take_on(&mut self, object: Object) -> anyhow::Result<()> {
         let now = runtime::clock::now();
-        let controller = match object {
-            Object::Pod(pod) => {
-                self.workloads.push(Workload { controller: None, exit_code: None });
-                return self.make_pod(named(*pod)?, self.workloads.len() - 1);
+        let layout = self.spawner.layout().clone();
+        let (controller, file) = match object {
+            Object::Pod(mut pod) => {
+                self.workloads.push(Workload { controlled: None, exit_code: None });
+                give_name(&mut pod.metadata)?;
+                return self.make_pod(*pod, self.workloads.len() - 1);
             }
             Object::Job(mut job) => {
                 self.prepare(&mut job.metadata)?;
-                Controller::job(self.spawner.layout(), *job, now)?
+                let object = object_of("batch/v1", "Job", &job, now)?;
+                (Controller::job(*job, now), ObjectFile::create(&layout, "Job", object)?)
             }
             // They are the spawner's, which gives them to the pods that name them.
             Object::ConfigMap(_) | Object::Secret(_) => return Ok(()),
             Object::Deployment(mut deployment) => {
                 self.prepare(&mut deployment.metadata)?;
-                Controller::deployment(self.spawner.layout(), *deployment, now)?
+                let object = object_of("apps/v1", "Deployment", &deployment, now)?;
+                let controller = Controller::deployment(*deployment, now)?;
+                (controller, ObjectFile::create(&layout, "Deployment", object)?)
             }
         };
-        self.workloads.push(Workload { controller: Some(controller), exit_code: None });
+        self.workloads.push(Workload { controlled: Some((controller, file)), exit_code: None });
         Ok(())
     }
 
@@ -229,9 +197,7 @@ impl Session {
         let layout = self.spawner.layout();
         let held = state_dir::lock(layout)?;
         state_dir::enter(layout, &held)?;
-        if meta.name.as_deref().is_none_or(str::is_empty) {
-            meta.name = Some(generated(meta.generate_name.as_deref())?);
-        }
+        give_name(meta)?;
         meta.uid = Some(new_uid()?);
         Ok(())
     }
@@ -251,7 +217,7 @@ impl Session {
         for index in 0..self.workloads.len() {
             let own = self.pods_of(index);
             let workload = &mut self.workloads[index];
-            let Some(controller) = &mut workload.controller else {
+            let Some((controller, file)) = &mut workload.controlled else {
                 if let Some((_, code)) = own
                     .iter()
                     .find(|(p, gone)| *gone && p.is_terminal())
@@ -266,6 +232,9 @@ impl Session {
             }
             let pods: Vec<WorkloadPod> = own.into_iter().map(|(pod, _)| pod).collect();
             let wanted = controller.plan(&pods, runtime::clock::now())?;
+            let mut object = file.object().clone();
+            object["status"] = wanted.status;
+            file.update(object)?;
             wake_at = [wake_at, wanted.wake_at].into_iter().flatten().min();
             if let Some(code) = wanted.over {
                 workload.exit_code = Some(code);
@@ -292,7 +261,7 @@ impl Session {
             .list
             .iter()
             .filter(|(_, pod)| pod.workload == workload)
-            .map(|(uid, pod)| (workload_pod(uid, pod), pod.gone))
+            .map(|(uid, pod)| (workload_pod(&seen(uid, pod)), pod.gone))
             .collect()
     }
 
@@ -343,7 +312,7 @@ impl Session {
     /// Draws a pod's life into the file that the user named, or beside it if there are several pods.
     fn draw(&self, life: &Timeline) {
         let Some(path) = &self.timeline else { return };
-        let path = if self.several || !self.workloads.iter().all(|w| w.controller.is_none()) {
+        let path = if self.several || !self.workloads.iter().all(|w| w.controlled.is_none()) {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             path.with_file_name(format!("{stem}-{}.svg", life.pod))
         } else {
@@ -442,9 +411,9 @@ impl Session {
 
     /// What was run is removed; its logs stay until `podshim prune`.
     fn finish(&self) {
-        for controller in self.workloads.iter().filter_map(|w| w.controller.as_ref()) {
-            self.printer.object(controller.file.object());
-            controller.file.remove();
+        for (_, file) in self.workloads.iter().filter_map(|w| w.controlled.as_ref()) {
+            self.printer.object(file.object());
+            file.remove();
         }
         let layout = self.spawner.layout();
         let left = state_dir::lock(layout).and_then(|held| state_dir::leave_if_last(layout, &held));
@@ -452,19 +421,6 @@ impl Session {
             self.printer.warn(&runtime::chain(&e));
         }
     }
-}
-
-/// Gives a pod its name, if it has only the beginning of one.
-/// A pod with the name that it has or is to be given.
-pub fn named(mut pod: Pod) -> anyhow::Result<Pod> {
-    if pod.metadata.name.as_deref().is_none_or(str::is_empty) {
-        pod.metadata.name = Some(generated(pod.metadata.generate_name.as_deref())?);
-    }
-    Ok(pod)
-}
-
-fn generated(prefix: Option<&str>) -> anyhow::Result<String> {
-    Ok(format!("{}{}", prefix.unwrap_or("pod-"), workload::suffix()?))
 }
 
 fn prefix(several: bool, pod: &str, container: Option<&str>) -> String {
@@ -484,41 +440,14 @@ fn diagnostics(layout: &Layout, uid: &str) -> String {
     if lines.is_empty() { String::new() } else { format!(":\n{}", lines[from..].join("\n")) }
 }
 
-fn workload_pod(uid: &str, pod: &pods::PodRun) -> WorkloadPod {
-    let status = &pod.object["status"];
-    let phase = match pod.phase() {
-        "Running" => Phase::Running,
-        "Succeeded" => Phase::Succeeded,
-        "Failed" => Phase::Failed,
-        _ => Phase::Pending,
-    };
-    // A pod that was deleted before anything ran ends without a phase of its own.
-    let phase = match (pod.gone, phase) {
-        (true, Phase::Pending | Phase::Running) => Phase::Failed,
-        (false, Phase::Succeeded | Phase::Failed) => Phase::Running,
-        (_, phase) => phase,
-    };
-    let ready = status["conditions"]
-        .as_array()
-        .is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
-    let sum = |list: &str| -> u64 {
-        status[list]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|s| s["restartCount"].as_u64())
-            .sum()
-    };
-    let restarts = sum("initContainerStatuses") + sum("containerStatuses");
-    WorkloadPod {
-        uid: uid.to_owned(),
-        name: pod.name().to_owned(),
-        phase,
+fn seen<'a>(uid: &'a str, pod: &'a pods::PodRun) -> Seen<'a> {
+    Seen {
+        uid,
+        object: &pod.object,
+        gone: pod.gone,
         deleting: pod.deleting,
         created: pod.created,
         finished: pod.finished,
-        restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
-        ready,
         exit_code: pod.exit_code.unwrap_or(0),
     }
 }

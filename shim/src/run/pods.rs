@@ -20,8 +20,9 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use super::print::Printer;
-use super::spawn::Spawned;
+
 use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
+use crate::spawn::Spawned;
 
 /// What comes from the shims, in the order in which it is noticed.
 #[derive(Debug)]
@@ -76,11 +77,6 @@ impl PodRun {
     /// `metadata.name`.
     pub fn name(&self) -> &str {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
-    }
-
-    /// `status.phase`.
-    pub fn phase(&self) -> &str {
-        self.object["status"]["phase"].as_str().unwrap_or("Pending")
     }
 
     /// Takes note of an event; `false` if it was shown before.

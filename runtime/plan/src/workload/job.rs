@@ -42,6 +42,26 @@ pub struct Verdict {
     pub at: At,
 }
 
+const BACKOFF_LIMIT: (&str, &str) =
+    ("BackoffLimitExceeded", "Job has reached the specified backoff limit");
+const DEADLINE: (&str, &str) =
+    ("DeadlineExceeded", "Job was active longer than specified deadline");
+const COMPLETIONS: (&str, &str) =
+    ("CompletionsReached", "Reached expected number of succeeded pods");
+
+impl Verdict {
+    fn new((reason, message): (&'static str, &'static str), at: At) -> Verdict {
+        Verdict { complete: reason == COMPLETIONS.0, reason, message, at }
+    }
+
+    /// What was decided before, by the reason that its condition gives.
+    #[must_use]
+    pub fn recall(reason: &str, at: At) -> Option<Verdict> {
+        let all = [BACKOFF_LIMIT, DEADLINE, COMPLETIONS];
+        all.into_iter().find(|known| known.0 == reason).map(|known| Verdict::new(known, at))
+    }
+}
+
 /// What follows from a job's pods at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobPlan {
@@ -123,25 +143,19 @@ fn wanted(spec: &JobSpec, pods: &[WorkloadPod]) -> u32 {
 
 /// Kubernetes' order: the backoff limit and the deadline before completion.
 fn judge(spec: &JobSpec, pods: &[WorkloadPod], started: At, now: At) -> Option<Verdict> {
-    let fail = |reason, message| Some(Verdict { complete: false, reason, message, at: now });
     if backoff_limit_exceeded(spec, pods) {
-        return fail("BackoffLimitExceeded", "Job has reached the specified backoff limit");
+        return Some(Verdict::new(BACKOFF_LIMIT, now));
     }
     let late = spec.active_deadline_s.is_some_and(|s| started.mono.plus_s(s) <= now.mono);
     if late {
-        return fail("DeadlineExceeded", "Job was active longer than specified deadline");
+        return Some(Verdict::new(DEADLINE, now));
     }
     let succeeded = count(pods, |p| p.phase == Phase::Succeeded);
     let complete = match spec.completions {
         Some(completions) => succeeded >= completions,
         None => succeeded > 0 && pods.iter().all(WorkloadPod::is_terminal),
     };
-    complete.then_some(Verdict {
-        complete: true,
-        reason: "CompletionsReached",
-        message: "Reached expected number of succeeded pods",
-        at: now,
-    })
+    complete.then(|| Verdict::new(COMPLETIONS, now))
 }
 
 fn backoff_limit_exceeded(spec: &JobSpec, pods: &[WorkloadPod]) -> bool {

@@ -90,7 +90,7 @@ fn of_journal(layout: &Layout, pod: &PodRef) -> anyhow::Result<String> {
     let now = runtime::clock::now();
     let mut object = serde_json::to_value(&file.pod)?;
     object["status"] = serde_json::to_value(plan::status(&compiled, &state, now))?;
-    Ok(text::dead(&object, file.owner.is_alive(), now))
+    Ok(text::dead(&object, file.owner.is_none(), file.has_owner(), now))
 }
 
 /// A pod of which only logs are left.

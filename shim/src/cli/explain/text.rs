@@ -51,15 +51,16 @@ pub fn living(pod: &Value, waiting: &[PodWaiting], events: &[PodEvent], now: At)
 }
 
 /// Of a pod whose shim does not answer.
-pub fn dead(pod: &Value, owned: bool, now: At) -> String {
+pub fn dead(pod: &Value, is_daemons: bool, owner_lives: bool, now: At) -> String {
     let mut page = Page::new(pod, now);
     page.header();
     page.line(&format!(
         "its shim does not answer, so nothing of it is started, probed or restarted; {}",
-        if owned {
-            "its `podshim run` lives: if the shim is dead, it removes the pod"
-        } else {
-            "its `podshim run` is dead: `podshim prune` removes what is left"
+        match (is_daemons, owner_lives) {
+            (false, true) => "its `podshim run` lives: if the shim is dead, it removes the pod",
+            (false, false) => "its `podshim run` is dead: `podshim prune` removes what is left",
+            (true, true) => "the daemon lives: if the shim is dead, it starts another one",
+            (true, false) => "no daemon runs: `podshim daemon` starts another one",
         }
     ));
     page.line(&format!("when it was last heard of: {}", all_states(pod)));

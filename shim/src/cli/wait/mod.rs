@@ -8,23 +8,26 @@ use clap_complete::ArgValueCompleter;
 
 use self::condition::Condition;
 use super::client::has_name;
+use super::daemon::kind_of;
 use super::selector::Selector;
 use super::terminal::{Output, complain, printable, tell};
 use super::watched::{Watched, speaking};
 use super::{
     FAILED, PodRef, completion, duration, find_pod, is_pod_kind, one_line, pod_name, pods,
 };
+use crate::daemon::store::Kind;
 
 mod condition;
+mod kept;
 
 /// `podshim wait`.
 #[derive(Debug, Args)]
 pub struct WaitArgs {
-    /// The pods (NAME or pod/NAME)
+    /// The pods (NAME or pod/NAME); of the daemon also KIND NAME or KIND/NAME of a job or deployment
     #[arg(
         required_unless_present_any = ["all", "selector"],
         value_name = "POD",
-        value_parser = pod_name,
+        value_parser = named,
         add = ArgValueCompleter::new(completion::pod_names)
     )]
     pods: Vec<String>,
@@ -72,6 +75,11 @@ pub fn wait(layout: &Layout, args: &WaitArgs) -> anyhow::Result<i32> {
         output: Output::default(),
         code: 0,
     };
+    if let Some(kept) = kept::find(layout, args)? {
+        wait.until_kept(&args.namespace, kept)?;
+        wait.output.end()?;
+        return Ok(wait.code);
+    }
     let names = names(args)?;
     if args.condition == Condition::Create && !names.is_empty() {
         wait.until_there(&args.namespace, names);
@@ -81,6 +89,12 @@ pub fn wait(layout: &Layout, args: &WaitArgs) -> anyhow::Result<i32> {
     }
     wait.output.end()?;
     Ok(wait.code)
+}
+
+/// NAME or pod/NAME; or what the daemon may have.
+fn named(text: &str) -> Result<String, String> {
+    let kind = text.split_once('/').and_then(|(word, _)| kind_of(word));
+    if kind.is_some_and(|kind| kind != Kind::Pod) { Ok(text.to_owned()) } else { pod_name(text) }
 }
 
 /// kubectl has the word `pod` before the names, or before `--all`.

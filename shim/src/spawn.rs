@@ -34,10 +34,11 @@ pub struct Options {
     pub rotation: Rotation,
 }
 
-/// What all pods of one `podshim run` have in common.
+/// What all pods of one `podshim run`, or of a daemon, have in common.
 pub struct Spawner {
     layout: Layout,
-    owner: Owner,
+    /// This process, if they end with it.
+    owner: Option<Owner>,
     /// The ConfigMaps and Secrets of the manifests.
     objects: Vec<Object>,
     options: Options,
@@ -60,12 +61,18 @@ pub struct Spawned {
 }
 
 impl Spawner {
-    /// Seals the binary.
+    /// Seals the binary. Pods end with this process.
     pub fn new(layout: Layout, objects: Vec<Object>, options: Options) -> anyhow::Result<Spawner> {
+        let owner = Some(Owner::this()?);
+        Ok(Spawner { owner, objects, ..Spawner::of_daemon(layout, options)? })
+    }
+
+    /// Seals the binary. Pods outlive this process.
+    pub fn of_daemon(layout: Layout, options: Options) -> anyhow::Result<Spawner> {
         make_dir(&layout.root, 0o700)?;
         let binary = runtime::seal::own_binary(&layout.root)
             .context("cannot make a sealed copy of podshim (is vm.memfd_noexec 2?)")?;
-        Ok(Spawner { layout, owner: Owner::this()?, objects, options, binary })
+        Ok(Spawner { layout, owner: None, objects: Vec::new(), options, binary })
     }
 
     /// The directories of this instance.
@@ -78,39 +85,55 @@ impl Spawner {
         let uid = new_uid()?;
         pod.metadata.uid = Some(uid.clone());
         pod.metadata.creation_timestamp = time(runtime::clock::now().wall);
-        let file = self.pod_file(pod);
+        let file = self.pod_file(pod, &self.objects);
         let pod = file.pod.clone();
-        let dir = self.layout.pod(&uid);
+        let (child, channel) = self.make(&uid, &file, |dir| self.keep_owned(dir))?;
         let name = pod.metadata.name.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        {
-            let held = state_dir::lock(&self.layout)?;
-            state_dir::enter(&self.layout, &held)?;
-            self.take_name(&namespace, &name, &uid)?;
-            make_dir(&dir.kept, 0o700)?;
-            link(&dir.dir, &dir.live())?;
-            make_dir(&dir.dir, 0o700)?;
-        }
-        let made = self.start(&dir.dir, &file);
-        let (child, channel) = match made {
-            Ok(made) => made,
-            Err(e) => {
-                // Nothing runs yet: what was made is taken back.
-                if let Err(left) = crate::pod::scrap::own(&self.layout, &uid) {
-                    tracing::warn!("{left:#}");
-                }
-                return Err(e);
-            }
-        };
         let logs = self.layout.pod_logs(&namespace, &name, &uid);
         let spec = pod.spec.clone().unwrap_or_default();
         let logs = containers(&spec).map(|c| (c.name.clone(), logs.join(&c.name))).collect();
         Ok(Spawned { uid, pod, child, channel, logs })
     }
 
-    fn pod_file(&self, pod: Pod) -> PodFile {
-        let Definition { pod, objects, always_written, at_start } =
-            Definition::of(pod, &self.objects);
+    /// Makes a pod that has its uid, and starts a shim that outlives this process.
+    pub fn spawn_kept(&self, pod: Pod, objects: &[Object]) -> anyhow::Result<Child> {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let file = self.pod_file(pod, objects);
+        self.make(&uid, &file, |dir| self.keep(dir, None))
+    }
+
+    fn make<T>(
+        &self,
+        uid: &str,
+        file: &PodFile,
+        start: impl FnOnce(&Path) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let dir = self.layout.pod(uid);
+        let meta = &file.pod.metadata;
+        {
+            let held = state_dir::lock(&self.layout)?;
+            state_dir::enter(&self.layout, &held)?;
+            let field = |f: &Option<String>| f.clone().unwrap_or_default();
+            self.take_name(&field(&meta.namespace), &field(&meta.name), uid)?;
+            make_dir(&dir.kept, 0o700)?;
+            link(&dir.dir, &dir.live())?;
+            make_dir(&dir.dir, 0o700)?;
+        }
+        let made = file
+            .write(&dir.spec())
+            .and_then(|()| self.make_log_dirs(file))
+            .and_then(|()| start(&dir.dir));
+        made.inspect_err(|_| {
+            // Nothing runs yet: what was made is taken back.
+            if let Err(left) = crate::pod::scrap::own(&self.layout, uid) {
+                tracing::warn!("{left:#}");
+            }
+        })
+    }
+
+    fn pod_file(&self, pod: Pod, objects: &[Object]) -> PodFile {
+        let Definition { pod, objects, always_written, at_start } = Definition::of(pod, objects);
         PodFile {
             objects,
             pod,
@@ -145,19 +168,22 @@ impl Spawner {
         }
     }
 
-    fn start(&self, dir: &Path, file: &PodFile) -> anyhow::Result<(Child, UnixStream)> {
-        file.write(&dir.join("pod.json"))?;
-        self.make_log_dirs(file)?;
-        self.keep(dir)
-    }
-
     /// A new keeper, and with it a new shim, for a pod of ours whose keeper and shim are dead.
     pub fn adopt(&self, uid: &str) -> anyhow::Result<(Child, UnixStream)> {
-        self.keep(&self.layout.pod(uid).dir)
+        self.keep_owned(&self.layout.pod(uid).dir)
     }
 
-    fn keep(&self, dir: &Path) -> anyhow::Result<(Child, UnixStream)> {
+    /// The same for a pod that outlives this process.
+    pub fn adopt_kept(&self, uid: &str) -> anyhow::Result<Child> {
+        self.keep(&self.layout.pod(uid).dir, None)
+    }
+
+    fn keep_owned(&self, dir: &Path) -> anyhow::Result<(Child, UnixStream)> {
         let (ours, theirs) = UnixStream::pair().context("cannot make a channel to the shim")?;
+        Ok((self.keep(dir, Some(theirs))?, ours))
+    }
+
+    fn keep(&self, dir: &Path, channel: Option<UnixStream>) -> anyhow::Result<Child> {
         let log = fs::File::options().append(true).create(true).open(dir.join(DIAGNOSTICS));
         let log = log.context("cannot make the shim's log")?;
         // Until it has a session of its own, the terminal's Ctrl-C would kill it; it unblocks them itself.
@@ -166,19 +192,20 @@ impl Spawner {
         let before = blocked
             .thread_swap_mask(SigmaskHow::SIG_BLOCK)
             .context("cannot block signals for the pod's shim")?;
-        let child = Command::new(format!("/proc/self/fd/{}", self.binary.as_raw_fd()))
-            .arg0("podshim")
-            .arg("keep")
-            .arg("--owned")
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.binary.as_raw_fd()));
+        command.arg0("podshim").arg("keep");
+        if channel.is_some() {
+            command.arg("--owned");
+        }
+        let child = command
             .arg(dir)
             .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdin(channel.map_or_else(Stdio::null, |channel| Stdio::from(OwnedFd::from(channel))))
             .stdout(log.try_clone().context("cannot share the shim's log")?)
             .stderr(log)
             .spawn();
         before.thread_set_mask().context("cannot unblock signals")?;
-        let child = child.context("cannot start the pod's shim")?;
-        Ok((child, ours))
+        child.context("cannot start the pod's shim")
     }
 
     /// They are made here so that they can be watched before anything is in them.

@@ -5,19 +5,16 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use plan::workload::job::{JobPlan, JobSpec, Verdict};
-use plan::workload::{WorkloadPod, deployment, job, names};
+use plan::workload::{Phase, WorkloadPod, deployment, job, names};
 use plan::{At, Mono};
 use serde_json::{Value, json};
 
-use super::objects::ObjectFile;
-use super::spawn::random;
+use crate::spawn::random;
 
 /// A job or deployment being controlled.
 pub struct Controller {
     kind: Kind,
     template: Template,
-    /// Its object, for `podshim get`.
-    pub file: ObjectFile,
     started: At,
 }
 
@@ -37,6 +34,8 @@ pub struct Wanted {
     pub wake_at: Option<Mono>,
     /// It is over, and this is its exit code.
     pub over: Option<i32>,
+    /// `status` of its object.
+    pub status: Value,
 }
 
 /// What pods of a controller have in common.
@@ -68,8 +67,17 @@ impl Template {
     }
 }
 
+/// Gives an object its name, if it has only the beginning of one.
+pub fn give_name(meta: &mut ObjectMeta) -> anyhow::Result<()> {
+    if meta.name.as_deref().is_none_or(str::is_empty) {
+        let prefix = meta.generate_name.as_deref().unwrap_or("pod-");
+        meta.name = Some(format!("{prefix}{}", suffix()?));
+    }
+    Ok(())
+}
+
 /// Five characters that make a name unique.
-pub fn suffix() -> anyhow::Result<String> {
+fn suffix() -> anyhow::Result<String> {
     Ok(names::suffix(random::<5>()?))
 }
 
@@ -90,12 +98,7 @@ fn unsigned(value: Option<i32>) -> Option<u32> {
 
 impl Controller {
     /// Takes on a job. Its metadata has name, namespace and uid.
-    pub fn job(
-        layout: &bundles::layout::Layout,
-        job: Job,
-        started: At,
-    ) -> anyhow::Result<Controller> {
-        let object = object_of("batch/v1", "Job", &job, started)?;
+    pub fn job(job: Job, started: At) -> Controller {
         let spec = job.spec.clone().unwrap_or_default();
         let meta = &job.metadata;
         let pod_spec = spec.template.spec.clone().unwrap_or_default();
@@ -126,22 +129,11 @@ impl Controller {
                 _ => plan::RestartPolicy::Never,
             },
         };
-        let file = ObjectFile::create(layout, "Job", object)?;
-        Ok(Controller {
-            kind: Kind::Job { spec, verdict: None, over: false },
-            template,
-            file,
-            started,
-        })
+        Controller { kind: Kind::Job { spec, verdict: None, over: false }, template, started }
     }
 
     /// Takes on a deployment. Its metadata has name, namespace and uid.
-    pub fn deployment(
-        layout: &bundles::layout::Layout,
-        deployment: Deployment,
-        started: At,
-    ) -> anyhow::Result<Controller> {
-        let object = object_of("apps/v1", "Deployment", &deployment, started)?;
+    pub fn deployment(deployment: Deployment, started: At) -> anyhow::Result<Controller> {
         let spec = deployment.spec.clone();
         let meta = &deployment.metadata;
         let hash = names::template_hash(&serde_json::to_vec(&spec.template)?);
@@ -156,16 +148,38 @@ impl Controller {
             labels: vec![("pod-template-hash".to_owned(), hash)],
             template: spec.template,
         };
-        let file = ObjectFile::create(layout, "Deployment", object)?;
         let replicas = unsigned(spec.replicas).unwrap_or(1);
         let kind = Kind::Deployment { replicas, replica_set, available: false, since: started };
-        Ok(Controller { kind, template, file, started })
+        Ok(Controller { kind, template, started })
+    }
+
+    /// What was decided before, as its object's status has it.
+    pub fn recall(&mut self, status: &Value, at: impl Fn(&Value) -> Option<At>) {
+        let conditions = status["conditions"].as_array();
+        let find = |kind| conditions.and_then(|all| all.iter().find(|c| c["type"] == kind));
+        match &mut self.kind {
+            Kind::Job { verdict, over, .. } => {
+                let decided = find("SuccessCriteriaMet").or_else(|| find("FailureTarget"));
+                *verdict = decided.and_then(|condition| {
+                    let reason = condition["reason"].as_str().unwrap_or_default();
+                    Verdict::recall(reason, at(&condition["lastTransitionTime"])?)
+                });
+                *over = find("Complete").or_else(|| find("Failed")).is_some();
+            }
+            Kind::Deployment { available, since, .. } => {
+                let Some(condition) = find("Available") else { return };
+                if let Some(at) = at(&condition["lastTransitionTime"]) {
+                    (*available, *since) = (condition["status"] == "True", at);
+                }
+            }
+        }
     }
 
     /// What is to be done now, with these pods of its own.
     pub fn plan(&mut self, pods: &[WorkloadPod], now: At) -> anyhow::Result<Wanted> {
         let mut wanted = Wanted::default();
-        let (create, status) = match &mut self.kind {
+        let create;
+        (create, wanted.status) = match &mut self.kind {
             Kind::Job { spec, verdict, over } => {
                 let plan = job::plan(spec, pods, self.started, verdict.as_ref(), now);
                 let JobPlan { create, delete, wake_at, status, .. } = plan;
@@ -191,14 +205,12 @@ impl Controller {
         for _ in 0..create {
             wanted.create.push(self.template.pod()?);
         }
-        let mut object = self.file.object().clone();
-        object["status"] = status;
-        self.file.update(object)?;
         Ok(wanted)
     }
 }
 
-fn object_of<T: serde::Serialize>(
+/// The object as it is shown, with its kind.
+pub fn object_of<T: serde::Serialize>(
     version: &str,
     kind: &str,
     object: &T,
@@ -209,4 +221,55 @@ fn object_of<T: serde::Serialize>(
     value["kind"] = json!(kind);
     value["metadata"]["creationTimestamp"] = json!(created.wall.rfc3339());
     Ok(value)
+}
+
+/// What is seen of a pod from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// `metadata.uid`.
+    pub uid: &'a str,
+    /// Its object as it was told last.
+    pub object: &'a Value,
+    /// Nothing of it runs or will run.
+    pub gone: bool,
+    /// It was asked to end.
+    pub deleting: bool,
+    /// When it was made.
+    pub created: At,
+    /// When it was over.
+    pub finished: Option<At>,
+    /// What it exits with.
+    pub exit_code: i32,
+}
+
+/// A pod as its controller sees it.
+pub fn workload_pod(seen: &Seen<'_>) -> WorkloadPod {
+    let status = &seen.object["status"];
+    let phase = match status["phase"].as_str() {
+        Some("Running") => Phase::Running,
+        Some("Succeeded") => Phase::Succeeded,
+        Some("Failed") => Phase::Failed,
+        _ => Phase::Pending,
+    };
+    // A pod that was deleted before anything ran ends without a phase of its own.
+    let phase = match (seen.gone, phase) {
+        (true, Phase::Pending | Phase::Running) => Phase::Failed,
+        (false, Phase::Succeeded | Phase::Failed) => Phase::Running,
+        (_, phase) => phase,
+    };
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let statuses = ["initContainerStatuses", "containerStatuses"];
+    let statuses = statuses.iter().filter_map(|list| status[list].as_array()).flatten();
+    let restarts: u64 = statuses.filter_map(|s| s["restartCount"].as_u64()).sum();
+    WorkloadPod {
+        uid: seen.uid.to_owned(),
+        name: seen.object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        phase,
+        deleting: seen.deleting,
+        created: seen.created,
+        finished: seen.finished,
+        restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
+        ready: conditions.any(|c| c["type"] == "Ready" && c["status"] == "True"),
+        exit_code: seen.exit_code,
+    }
 }

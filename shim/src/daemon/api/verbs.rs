@@ -1,0 +1,218 @@
+//! list, get, create, replace, delete.
+
+use std::rc::Rc;
+
+use http::{Response, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::path::{List, Query};
+use super::{Answer, Refusal, json_response, ok};
+use crate::cli::{Connection, PodRef};
+use crate::daemon::store::{Key, Kind};
+use crate::daemon::{Daemon, admit, pods};
+use crate::pod::failpoint;
+use crate::pod::file::Definition;
+use crate::protocol::{Reply, Request};
+use bundles::manifest::Object;
+
+impl List {
+    /// Whether an object is asked for.
+    pub fn wants(&self, key: &Key, object: &Value) -> bool {
+        key.kind == self.kind
+            && self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+            && self.name.as_ref().is_none_or(|name| *name == key.name)
+            && self.selector.as_ref().is_none_or(|selector| selector.fits(object))
+    }
+}
+
+pub fn list(daemon: &Daemon, list: &List) -> Result<Response<Answer>, Refusal> {
+    let store = daemon.store.borrow();
+    let items: Vec<&Value> = store
+        .list(list.kind)
+        .filter(|(key, object)| list.wants(key, object))
+        .map(|(_, object)| &**object)
+        .collect();
+    Ok(ok(&json!({
+        "apiVersion": list.kind.api_version(),
+        "kind": format!("{}List", list.kind.name()),
+        "metadata": {"resourceVersion": store.version().to_string()},
+        "items": items,
+    })))
+}
+
+fn find(daemon: &Daemon, key: &Key) -> Result<Rc<Value>, Refusal> {
+    let found = daemon.store.borrow().get(key).cloned();
+    found.ok_or_else(|| Refusal::not_found(key.kind.plural(), &key.name))
+}
+
+pub fn get(daemon: &Daemon, key: &Key) -> Result<Response<Answer>, Refusal> {
+    Ok(ok(&*find(daemon, key)?))
+}
+
+pub fn create(daemon: &Rc<Daemon>, list: &List, body: &[u8]) -> Result<Response<Answer>, Refusal> {
+    let Some(namespace) = &list.namespace else {
+        return Err(Refusal::bad("an object is made in a namespace".into()));
+    };
+    let (kind, object) = admit::new_object(daemon.admit(list.kind, namespace, body)?)?;
+    let key = Key::of(kind, &object);
+    // A `podshim run` may have a pod of this name.
+    let runs = kind == Kind::Pod
+        && daemon.layout.name(&key.namespace, &key.name).symlink_metadata().is_ok();
+    if runs || daemon.store.borrow().get(&key).is_some() {
+        return Err(Refusal::exists(kind.plural(), &key.name));
+    }
+    failpoint::at(&daemon.layout, "daemon:admitted");
+    let stored = daemon.store.borrow_mut().put(kind, object)?;
+    failpoint::at(&daemon.layout, "daemon:stored");
+    if kind == Kind::Pod {
+        daemon.begin(&stored);
+    }
+    daemon.wake.notify_one();
+    Ok(json_response(StatusCode::CREATED, &stored))
+}
+
+/// Makes an object another one. An object that is as it was is not touched.
+pub async fn replace(
+    daemon: &Rc<Daemon>,
+    key: &Key,
+    body: &[u8],
+) -> Result<Response<Answer>, Refusal> {
+    let known = find(daemon, key)?;
+    let given: Value = serde_json::from_slice(body).unwrap_or_default();
+    for field in ["resourceVersion", "uid"] {
+        let (given, known) = (&given["metadata"][field], &known["metadata"][field]);
+        if given.is_string() && given != known {
+            return Err(Refusal::conflict(format!(
+                "{} {:?} has changed: its {field} is {known}, and {given} was given; read it again",
+                key.kind.plural(),
+                key.name
+            )));
+        }
+    }
+    let mut object = daemon.admit(key.kind, &key.namespace, body)?;
+    if Key::of(
+        key.kind,
+        &serde_json::to_value(object.metadata())
+            .map(|m| json!({"metadata": m}))
+            .unwrap_or_default(),
+    ) != *key
+    {
+        return Err(Refusal::bad("the name of the object is not that of the request".into()));
+    }
+    if let Object::Pod(pod) = &mut object {
+        pod.metadata.owner_references =
+            serde_json::from_value(known["metadata"]["ownerReferences"].clone()).ok();
+    }
+    let mut new = admit::replaced(&known, key.kind, &object)?;
+    if let Some(node) = known["spec"].get("nodeName") {
+        new["spec"]["nodeName"] = node.clone();
+    }
+    if new == *known {
+        return Ok(ok(&known));
+    }
+    if pods::is_deleting(&known) {
+        let what = key.kind.plural();
+        return Err(Refusal::conflict(format!("{what} {:?} is being deleted", key.name)));
+    }
+    match object {
+        Object::Pod(pod) if new["spec"] != known["spec"] => {
+            change_pod(daemon, key, &known, *pod).await?;
+        }
+        Object::Deployment(_) if new["spec"]["template"] != known["spec"]["template"] => {
+            return Err(Refusal::invalid(
+                "spec.template: a deployment is given other pods by deleting and creating it so far: \
+                 only replicas, labels and annotations change in place"
+                    .into(),
+            ));
+        }
+        Object::Job(_) if spec_but(&new, "parallelism") != spec_but(&known, "parallelism") => {
+            return Err(Refusal::invalid(
+                "spec: field is immutable (of a job only parallelism, labels and annotations change)"
+                    .into(),
+            ));
+        }
+        _ => {}
+    }
+    let current = find(daemon, key)?;
+    if let Some(status) = current.get("status") {
+        new["status"] = status.clone();
+    }
+    let stored = daemon.store.borrow_mut().put(key.kind, new)?;
+    daemon.wake.notify_one();
+    Ok(ok(&stored))
+}
+
+fn spec_but(object: &Value, field: &str) -> Value {
+    let mut spec = object["spec"].clone();
+    spec.as_object_mut().map(|spec| spec.remove(field));
+    spec
+}
+
+/// What changes of a pod is its shim's to say and to do.
+async fn change_pod(
+    daemon: &Rc<Daemon>,
+    key: &Key,
+    known: &Value,
+    mut pod: k8s_openapi::api::core::v1::Pod,
+) -> Result<(), Refusal> {
+    let uid = pods::uid_of(known).to_owned();
+    if daemon.is_over(known) {
+        return Err(Refusal::conflict(format!("pods {:?} has ended", key.name)));
+    }
+    pod.metadata.uid = Some(uid.clone());
+    let definition = Box::new(Definition::of(pod, &daemon.read_by_pods(&key.namespace)));
+    let layout = daemon.layout.clone();
+    let at = PodRef { namespace: key.namespace.clone(), name: key.name.clone(), uid };
+    // It talks to the shim as any client does, and waits for it elsewhere.
+    let asked = tokio::task::spawn_blocking(move || {
+        Connection::open(&layout, &at)?.ask(&Request::Change { definition, check: false })
+    });
+    match asked.await.map_err(anyhow::Error::from)?? {
+        Reply::Changed { .. } => Ok(()),
+        Reply::Refused(problems) => Err(Refusal::invalid(problems.join("\n"))),
+        other => Err(Refusal::from(anyhow::anyhow!("unexpected answer: {other:?}"))),
+    }
+}
+
+pub fn delete(
+    daemon: &Rc<Daemon>,
+    key: &Key,
+    uri: &Uri,
+    body: &[u8],
+) -> Result<Response<Answer>, Refusal> {
+    let known = find(daemon, key)?;
+    let options: Value = match body {
+        [] => Value::Null,
+        body => serde_json::from_slice(body)
+            .map_err(|e| Refusal::bad(format!("the body is no DeleteOptions in JSON: {e}")))?,
+    };
+    let wanted = &options["preconditions"]["uid"];
+    if wanted.is_string() && *wanted != known["metadata"]["uid"] {
+        return Err(Refusal::conflict(format!(
+            "{} {:?} is another one now",
+            key.kind.plural(),
+            key.name
+        )));
+    }
+    let grace = match options["gracePeriodSeconds"].as_u64() {
+        Some(grace) => Some(grace),
+        None => Query::of(uri).number("gracePeriodSeconds")?,
+    };
+    let grace_s = grace.map(|s| u32::try_from(s).unwrap_or(u32::MAX));
+    let object = match key.kind {
+        Kind::Pod => daemon.delete_pod(key, grace_s)?,
+        Kind::ConfigMap | Kind::Secret => {
+            daemon.store.borrow_mut().remove(key)?;
+            known
+        }
+        // It goes when its pods have gone.
+        Kind::Job | Kind::Deployment if pods::is_deleting(&known) => known,
+        Kind::Job | Kind::Deployment => {
+            let mut new = (*known).clone();
+            new["metadata"]["deletionTimestamp"] = json!(runtime::clock::now().wall.rfc3339());
+            daemon.store.borrow_mut().put(key.kind, new)?
+        }
+    };
+    daemon.wake.notify_one();
+    Ok(ok(&object))
+}

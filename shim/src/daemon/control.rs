@@ -1,0 +1,175 @@
+//! The daemon's controllers: jobs and deployments of the store are given their pods.
+//!
+//! What is to be done is `plan::workload`'s to say; here it is asked whenever something has changed, and
+//! done.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Pod;
+use plan::workload::WorkloadPod;
+use plan::{At, Mono, Wall};
+use serde_json::Value;
+
+use super::Daemon;
+use super::pods::{is_deleting, uid_of};
+use super::store::{Key, Kind};
+use crate::pod::failpoint;
+use crate::workload::{Controller, Seen, Wanted, workload_pod};
+
+/// By uid of the job or deployment, with the spec that it is made from.
+pub type Controllers = HashMap<String, (Value, Controller)>;
+
+/// Before what could not be done is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Controls everything, as long as the daemon lives.
+pub async fn control(daemon: Rc<Daemon>) {
+    loop {
+        let mut wake_at = None;
+        for kind in [Kind::Job, Kind::Deployment] {
+            let keys: Vec<Key> =
+                daemon.store.borrow().list(kind).map(|(key, _)| key.clone()).collect();
+            for key in keys {
+                let next = daemon.control_one(&key).unwrap_or_else(|e| {
+                    let text = crate::cli::one_line(&e);
+                    tracing::error!("{} {}/{}: {text}", kind.name(), key.namespace, key.name);
+                    Some(Mono(runtime::clock::mono().0 + RETRY.as_secs() * Mono::SECOND))
+                });
+                wake_at = [wake_at, next].into_iter().flatten().min();
+            }
+        }
+        let sleep = async {
+            match wake_at {
+                None => std::future::pending().await,
+                Some(at) => {
+                    let left = at.0.saturating_sub(runtime::clock::mono().0);
+                    tokio::time::sleep(Duration::from_nanos(left)).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = daemon.wake.notified() => {}
+            () = sleep => {}
+        }
+    }
+}
+
+impl Daemon {
+    /// Says when to look again, if nothing happens before.
+    fn control_one(self: &Rc<Self>, key: &Key) -> anyhow::Result<Option<Mono>> {
+        let now = runtime::clock::now();
+        let Some(object) = self.store.borrow().get(key).cloned() else { return Ok(None) };
+        let uid = uid_of(&object);
+        let own = self.pods_of(uid);
+        if is_deleting(&object) {
+            for (pod, object) in &own {
+                if self.is_over(object) || !is_deleting(object) {
+                    self.delete_pod(pod, None)?;
+                }
+            }
+            if own.is_empty() {
+                self.controllers.borrow_mut().remove(uid);
+                self.store.borrow_mut().remove(key)?;
+            }
+            return Ok(None);
+        }
+        let pods: Vec<WorkloadPod> =
+            own.iter().map(|(_, pod)| seen(pod, self.is_over(pod), now)).collect();
+        let Wanted { create, delete, wake_at, status, .. } = self.plan(&object, key, &pods, now)?;
+        if object["status"] != status {
+            let mut new = (*object).clone();
+            new["status"] = status;
+            self.store.borrow_mut().put(key.kind, new)?;
+        }
+        for uid in delete {
+            let pod = own.iter().find(|(_, pod)| pod["metadata"]["uid"] == *uid);
+            if let Some((pod, _)) = pod {
+                self.delete_pod(pod, None)?;
+            }
+        }
+        for pod in create {
+            self.take_on_pod(pod)?;
+        }
+        Ok(wake_at)
+    }
+
+    fn plan(
+        &self,
+        object: &Value,
+        key: &Key,
+        pods: &[WorkloadPod],
+        now: At,
+    ) -> anyhow::Result<Wanted> {
+        let uid = uid_of(object).to_owned();
+        let mut controllers = self.controllers.borrow_mut();
+        let known = controllers.get(&uid).is_some_and(|(spec, _)| *spec == object["spec"]);
+        if !known {
+            let at = |time: &Value| Some(since(time.as_str()?, now));
+            let created = at(&object["metadata"]["creationTimestamp"]).unwrap_or(now);
+            let started = at(&object["status"]["startTime"]).unwrap_or(created);
+            let mut typed = object.clone();
+            // It is written by controllers, which have their own type of it.
+            typed.as_object_mut().map(|object| object.remove("status"));
+            let mut controller = match key.kind {
+                Kind::Job => Controller::job(serde_json::from_value(typed)?, started),
+                _ => Controller::deployment(serde_json::from_value(typed)?, started)?,
+            };
+            controller.recall(&object["status"], at);
+            controllers.insert(uid.clone(), (object["spec"].clone(), controller));
+        }
+        let (_, controller) = controllers.get_mut(&uid).context("it has just been made")?;
+        controller.plan(pods, now)
+    }
+
+    /// The pods whose controller has this uid.
+    fn pods_of(&self, uid: &str) -> Vec<(Key, Rc<Value>)> {
+        let store = self.store.borrow();
+        let own = store.list(Kind::Pod).filter(|(_, pod)| {
+            let owners = pod["metadata"]["ownerReferences"].as_array();
+            owners.is_some_and(|all| all.iter().any(|owner| owner["uid"] == uid))
+        });
+        own.map(|(key, pod)| (key.clone(), pod.clone())).collect()
+    }
+
+    /// A pod that a controller wants: stored, then started.
+    fn take_on_pod(self: &Rc<Self>, pod: Pod) -> anyhow::Result<()> {
+        let object = super::admit::new_pod(pod)?;
+        let stored = self.store.borrow_mut().put(Kind::Pod, object)?;
+        failpoint::at(&self.layout, "daemon:controlled");
+        self.begin(&stored);
+        Ok(())
+    }
+}
+
+fn seen(pod: &Value, over: bool, now: At) -> WorkloadPod {
+    let created = pod["metadata"]["creationTimestamp"].as_str().map_or(now, |t| since(t, now));
+    let statuses = ["containerStatuses", "initContainerStatuses"];
+    let finished = statuses
+        .iter()
+        .filter_map(|list| pod["status"][list].as_array())
+        .flatten()
+        .filter_map(|status| status["state"]["terminated"]["finishedAt"].as_str())
+        .map(|time| since(time, now))
+        .max();
+    workload_pod(&Seen {
+        uid: uid_of(pod),
+        object: pod,
+        gone: over,
+        deleting: is_deleting(pod),
+        created,
+        finished: finished.filter(|_| over).or(over.then_some(now)),
+        exit_code: 0,
+    })
+}
+
+/// A moment of the wall clock on both clocks; one before the host's boot is its boot.
+fn since(time: &str, now: At) -> At {
+    let seconds = humantime::parse_rfc3339(time).ok();
+    let wall = seconds.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    let Some(wall) = wall.and_then(|t| u64::try_from(t.as_nanos()).ok()) else { return now };
+    let ago = now.wall.0.saturating_sub(wall);
+    At { mono: Mono(now.mono.0.saturating_sub(ago)), wall: Wall(wall) }
+}

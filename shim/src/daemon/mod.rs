@@ -1,0 +1,193 @@
+//! `podshim daemon`: pods, jobs and deployments that outlive whoever asked for them.
+//!
+//! It keeps what it was given (`store`), makes the pods (`pods`, `control`) and answers in the words of the
+//! Kubernetes API over a unix socket (`api`). It is on nobody's way: a pod is its shim, and lives on while
+//! the daemon is stopped, killed or another version. One thread; nothing in it waits but for sockets, and
+//! for the disk where something is acknowledged.
+//!
+//! ```text
+//! client ──HTTP──► api ──► admit ──► store ──► disk
+//!                           │          ▲
+//!              control ◄────┴─► pods ──┴──► keeper, shim
+//! ```
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Child;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bundles::layout::Layout;
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::cli::{DaemonArgs, names_in, printable, tell};
+use crate::knobs;
+use crate::pod::file::PodFile;
+use crate::pod::result::PodResult;
+use crate::spawn::Spawner;
+
+mod admit;
+mod api;
+mod control;
+mod pods;
+mod service;
+pub mod store;
+
+use store::{Key, Kind, Store};
+
+/// What there is one of.
+pub struct Daemon {
+    layout: Layout,
+    args: crate::cli::PodArgs,
+    spawner: Spawner,
+    store: RefCell<Store>,
+    links: RefCell<pods::Links>,
+    controllers: RefCell<control::Controllers>,
+    /// Keepers that were started, until they are reaped.
+    children: RefCell<Vec<Child>>,
+    /// Something that a controller may want to know has changed.
+    wake: Notify,
+}
+
+/// A daemon that was killed holds its lock until the kernel has closed all that it had open.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// Serves until it is told to end. The pods live on.
+pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
+    let passed = service::passed_socket()?;
+    let is_own = passed.is_none();
+    if let Ok(errors) = std::io::stderr().as_fd().try_clone_to_owned() {
+        runtime::diagnostics::begin(errors.into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _lock = lock(&layout)?;
+    let service = service::Service::of_systemd();
+    let spawner = Spawner::of_daemon(layout.clone(), knobs::options(&args.pods)?)?;
+    let store = Store::open(layout.store())?;
+    let daemon = Rc::new(Daemon {
+        layout,
+        args: args.pods,
+        spawner,
+        store: RefCell::new(store),
+        links: RefCell::default(),
+        controllers: RefCell::default(),
+        children: RefCell::default(),
+        wake: Notify::new(),
+    });
+    let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let listener = listen(&daemon.layout, passed)?;
+        daemon.take_on_all()?;
+        let mut ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+        let mut children = signal(SignalKind::child())?;
+        tokio::task::spawn_local(control::control(daemon.clone()));
+        tokio::task::spawn_local(api::serve(daemon.clone(), listener));
+        service.ready().await;
+        tokio::task::spawn_local(service.watchdog());
+        let socket = daemon.layout.daemon_socket();
+        say(&format!("serves at {}", socket.display()));
+        let [interrupt, terminate] = &mut ends;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = children.recv() => daemon.reap(),
+            }
+        }
+        service.stopping().await;
+        if is_own {
+            let _ = std::fs::remove_file(&socket);
+        }
+        say("ends; the pods live on");
+        Ok(0)
+    });
+    runtime.shutdown_timeout(service::PATIENCE);
+    ended
+}
+
+/// A line of the daemon's log, which is standard error.
+fn say(text: &str) {
+    tell(&format!("podshim daemon: {}\n", printable(text)));
+}
+
+/// One daemon a root.
+fn lock(layout: &Layout) -> anyhow::Result<File> {
+    runtime::state_dir::make_dir(&layout.root, 0o700)?;
+    let path = layout.daemon_lock();
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > deadline {
+            bail!("a daemon of this root runs already: it holds {}", path.display());
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Ok(file)
+}
+
+/// systemd's socket, or one of our own in place of a dead daemon's.
+fn listen(layout: &Layout, passed: Option<OwnedFd>) -> anyhow::Result<UnixListener> {
+    let path = layout.daemon_socket();
+    let listener = match passed {
+        Some(fd) => std::os::unix::net::UnixListener::from(fd),
+        None => {
+            let _ = std::fs::remove_file(&path);
+            let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+            let bound = std::os::unix::net::UnixListener::bind(&path);
+            rustix::process::umask(before);
+            bound.with_context(|| format!("cannot listen at {}", path.display()))?
+        }
+    };
+    listener.set_nonblocking(true)?;
+    Ok(UnixListener::from_std(listener)?)
+}
+
+impl Daemon {
+    /// Goes on with all that was there before, whoever has died in between.
+    fn take_on_all(self: &Rc<Self>) -> anyhow::Result<()> {
+        for name in names_in(&self.layout.pods())? {
+            self.recover(&name)?;
+        }
+        for name in names_in(&self.layout.results())? {
+            let uid = name.strip_suffix(".json").unwrap_or_default();
+            if self.store.borrow().find(Kind::Pod, uid).is_none() {
+                PodResult::forget(&self.layout, uid)?;
+            }
+        }
+        let pods: Vec<Rc<Value>> =
+            self.store.borrow().list(Kind::Pod).map(|(_, pod)| pod.clone()).collect();
+        pods.iter().filter(|pod| self.is_unfinished(pod)).for_each(|pod| self.begin(pod));
+        Ok(())
+    }
+
+    /// A pod of the daemon's that lives and is not in the store: the store was damaged.
+    fn recover(&self, uid: &str) -> anyhow::Result<()> {
+        let Ok(file) = PodFile::read(&self.layout.pod(uid).spec()) else { return Ok(()) };
+        let mut store = self.store.borrow_mut();
+        if file.owner.is_some() || store.find(Kind::Pod, uid).is_some() {
+            return Ok(());
+        }
+        let object = crate::workload::object_of("v1", "Pod", &file.pod, runtime::clock::now())?;
+        let key = Key::of(Kind::Pod, &object);
+        if store.get(&key).is_none() {
+            tracing::warn!("pod {}/{} lives and was forgotten", key.namespace, key.name);
+            store.put(Kind::Pod, object)?;
+        }
+        Ok(())
+    }
+
+    /// Follows a pod, which is started if it is not there.
+    fn begin(self: &Rc<Self>, pod: &Value) {
+        pods::follow(self, Key::of(Kind::Pod, pod), pods::uid_of(pod).to_owned());
+    }
+
+    fn reap(&self) {
+        self.children.borrow_mut().retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+}

@@ -1,0 +1,386 @@
+//! The daemon's side of its pods: it starts their shims, hears what becomes of them, and takes note of
+//! their ends. The pods do not need it: each has a keeper, and what happens meanwhile is told later.
+
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bundles::manifest::Object;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Daemon;
+use super::store::{Key, Kind};
+use crate::pod::failpoint;
+use crate::pod::result::PodResult;
+use crate::pod::scrap;
+use crate::protocol::{Reply, Request};
+
+/// Requests to one pod that may wait.
+pub const REQUESTS_MAX: usize = 16;
+/// How often is looked whether a shim listens again.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long a keeper that was started may take until its shim listens.
+const BORN_WITHIN: Duration = Duration::from_secs(5);
+/// How long the removal of a pod's directories may take.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// Before a pod that could not be started is tried again; doubled each time.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Ways to the pods that are not over, by uid.
+pub type Links = HashMap<String, mpsc::Sender<Request>>;
+
+/// What there is of a pod on the host.
+enum Found {
+    /// A shim that listens.
+    Shim(UnixStream),
+    /// It has ended.
+    Result(PodResult),
+    /// Neither keeper nor shim.
+    Orphan,
+    /// One that is about to listen, or about to be gone.
+    Busy,
+    Nothing,
+}
+
+/// Follows a pod until it is over.
+pub fn follow(daemon: &Rc<Daemon>, key: Key, uid: String) {
+    let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+    daemon.links.borrow_mut().insert(uid.clone(), sender);
+    let daemon = daemon.clone();
+    tokio::task::spawn_local(async move {
+        let mut life =
+            Life { daemon, key, uid, requests, was_there: false, rest_since: None, retry: RETRY };
+        while let Err(e) = life.live().await {
+            let text = crate::cli::one_line(&e);
+            tracing::error!("pod {}/{}: {text}", life.key.namespace, life.key.name);
+            life.tell_failure(&text);
+            if !life.pause().await {
+                break;
+            }
+        }
+        life.daemon.links.borrow_mut().remove(&life.uid);
+        life.daemon.wake.notify_one();
+    });
+}
+
+/// One pod being followed.
+struct Life {
+    daemon: Rc<Daemon>,
+    key: Key,
+    uid: String,
+    requests: mpsc::Receiver<Request>,
+    /// There has been a shim.
+    was_there: bool,
+    /// Since when there is a directory without a pod.
+    rest_since: Option<Instant>,
+    retry: Duration,
+}
+
+impl Life {
+    /// Until the pod is over and that is noted.
+    async fn live(&mut self) -> anyhow::Result<()> {
+        loop {
+            match self.find().await? {
+                Found::Shim(stream) => {
+                    (self.was_there, self.retry) = (true, RETRY);
+                    failpoint::at(&self.daemon.layout, "daemon:met");
+                    // Its end is looked into.
+                    let _ = self.talk(stream).await;
+                }
+                Found::Busy => tokio::time::sleep(LOOK).await,
+                Found::Orphan => {
+                    let child = self.daemon.spawner.adopt_kept(&self.uid)?;
+                    failpoint::at(&self.daemon.layout, "daemon:adopted");
+                    self.daemon.children.borrow_mut().push(child);
+                    self.until_born().await;
+                }
+                Found::Result(result) => return self.take_note(&result),
+                Found::Nothing if self.is_deleting() => return self.forget(),
+                Found::Nothing if self.was_there => return self.is_lost(),
+                Found::Nothing => {
+                    self.spawn()?;
+                    self.until_born().await;
+                }
+            }
+        }
+    }
+
+    async fn find(&mut self) -> anyhow::Result<Found> {
+        let layout = &self.daemon.layout;
+        let dir = layout.pod(&self.uid);
+        let socket = dir.socket();
+        match UnixStream::connect(&socket).await.map_err(|e| (e.kind(), e)) {
+            Ok(stream) => return Ok(Found::Shim(stream)),
+            Err((io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, _)) => {}
+            Err((_, e)) => {
+                return Err(e).with_context(|| format!("cannot reach {}", socket.display()));
+            }
+        }
+        // Looked for after that: a shim that is no longer there has written it before.
+        let result = PodResult::read(layout, &self.uid)?;
+        if !dir.dir.exists() {
+            return Ok(result.map_or(Found::Nothing, Found::Result));
+        }
+        if scrap::is_held(&dir.lock())? {
+            self.rest_since = None;
+            return Ok(Found::Busy);
+        }
+        if result.is_none() && dir.spec().exists() {
+            return Ok(Found::Orphan);
+        }
+        // The rest of one that has ended, or a beginning: somebody may be at it.
+        if self.rest_since.get_or_insert_with(Instant::now).elapsed() > GONE_WITHIN {
+            scrap::own(layout, &self.uid)?;
+        }
+        Ok(Found::Busy)
+    }
+
+    /// Waits until the shim listens, or has already gone.
+    async fn until_born(&self) {
+        let dir = self.daemon.layout.pod(&self.uid);
+        let deadline = Instant::now() + BORN_WITHIN;
+        while dir.dir.exists() && Instant::now() < deadline {
+            if UnixStream::connect(dir.socket()).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(LOOK / 5).await;
+        }
+    }
+
+    fn spawn(&self) -> anyhow::Result<()> {
+        let layout = &self.daemon.layout;
+        let Some(object) = self.object() else { return Ok(()) };
+        // What a reboot or a kill left of it.
+        scrap::leftover(layout, &self.uid)?;
+        let pod: Pod = serde_json::from_value((*object).clone())?;
+        let objects = self.daemon.read_by_pods(&self.key.namespace);
+        let child = self.daemon.spawner.spawn_kept(Pod { status: None, ..pod }, &objects)?;
+        failpoint::at(layout, "daemon:spawned");
+        self.daemon.children.borrow_mut().push(child);
+        Ok(())
+    }
+
+    /// Passes on what is asked, and takes on what is told, until the shim is gone.
+    async fn talk(&mut self, stream: UnixStream) -> anyhow::Result<()> {
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        let mut requests = vec![Request::Watch];
+        if let Some(object) = self.object().filter(|_| self.is_deleting()) {
+            let grace = object["metadata"]["deletionGracePeriodSeconds"].as_u64();
+            let grace_s = grace.and_then(|s| u32::try_from(s).ok());
+            requests.push(Request::Delete { grace_s });
+        }
+        for request in requests {
+            write(&mut writer, &request).await?;
+        }
+        loop {
+            tokio::select! {
+                line = lines.next_line() => {
+                    let Some(line) = line? else { return Ok(()) };
+                    match serde_json::from_str(&line) {
+                        _ if line.is_empty() => {}
+                        Ok(reply) => self.hear(reply)?,
+                        Err(e) => tracing::warn!("a shim's message is not understood: {e}"),
+                    }
+                }
+                Some(request) = self.requests.recv() => write(&mut writer, &request).await?,
+            }
+        }
+    }
+
+    fn hear(&self, reply: Reply) -> anyhow::Result<()> {
+        match reply {
+            Reply::Pod(object) | Reply::Adopted { object, .. } => self.is_now(&object)?,
+            Reply::Status(status) => {
+                if let Some(known) = self.object() {
+                    let mut new = (*known).clone();
+                    new["status"] = *status;
+                    self.note(new)?;
+                }
+            }
+            Reply::Error(text) => tracing::warn!("pod {}: {text}", self.key.name),
+            _ => return Ok(()),
+        }
+        failpoint::at(&self.daemon.layout, "daemon:told");
+        self.daemon.wake.notify_one();
+        Ok(())
+    }
+
+    /// The shim's word is the last on what runs: a change that somebody asked it for is kept.
+    fn is_now(&self, told: &Value) -> anyhow::Result<()> {
+        let Some(known) = self.object() else { return Ok(()) };
+        let mut new = (*known).clone();
+        new["status"] = told["status"].clone();
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            if let Some(value) = told["metadata"].get(field) {
+                new["metadata"][field] = value.clone();
+            }
+        }
+        new["spec"]["nodeName"] = told["spec"]["nodeName"].clone();
+        let changed = new["spec"] != told["spec"];
+        new["spec"] = told["spec"].clone();
+        if changed {
+            self.daemon.store.borrow_mut().put(Kind::Pod, new)?;
+            return Ok(());
+        }
+        self.note(new)
+    }
+
+    fn object(&self) -> Option<Rc<Value>> {
+        let store = self.daemon.store.borrow();
+        store.get(&self.key).filter(|object| object["metadata"]["uid"] == self.uid).cloned()
+    }
+
+    fn is_deleting(&self) -> bool {
+        self.object().is_none_or(|object| is_deleting(&object))
+    }
+
+    fn note(&self, object: Value) -> anyhow::Result<()> {
+        self.daemon.store.borrow_mut().note(Kind::Pod, object).map(drop)
+    }
+
+    fn take_note(&self, result: &PodResult) -> anyhow::Result<()> {
+        failpoint::at(&self.daemon.layout, "daemon:ended");
+        let deleted = is_deleting(&result.object) || self.is_deleting();
+        if deleted {
+            self.forget()?;
+        } else if let Some(known) = self.object() {
+            let mut new = (*known).clone();
+            new["status"] = result.object["status"].clone();
+            self.daemon.store.borrow_mut().put(Kind::Pod, new)?;
+        }
+        failpoint::at(&self.daemon.layout, "daemon:noted");
+        PodResult::forget(&self.daemon.layout, &self.uid)
+    }
+
+    fn forget(&self) -> anyhow::Result<()> {
+        if self.object().is_none() {
+            return Ok(());
+        }
+        self.daemon.store.borrow_mut().remove(&self.key)?;
+        failpoint::at(&self.daemon.layout, "daemon:removed");
+        Ok(())
+    }
+
+    /// Somebody removed it behind our back: `prune --all`, or by hand.
+    fn is_lost(&self) -> anyhow::Result<()> {
+        let Some(known) = self.object() else { return Ok(()) };
+        let mut new = (*known).clone();
+        new["status"]["phase"] = json!("Failed");
+        new["status"]["reason"] = json!("Lost");
+        new["status"]["message"] = json!("what there was of the pod on this host was removed");
+        self.daemon.store.borrow_mut().put(Kind::Pod, new).map(drop)
+    }
+
+    fn tell_failure(&self, text: &str) {
+        let Some(known) = self.object() else { return };
+        let mut new = (*known).clone();
+        new["status"]["message"] = json!(text);
+        if let Err(e) = self.note(new) {
+            tracing::error!("{}", crate::cli::one_line(&e));
+        }
+    }
+
+    /// Until it is to be tried again; `false` if it is to end instead.
+    async fn pause(&mut self) -> bool {
+        let deadline = Instant::now() + self.retry;
+        self.retry = (self.retry * 2).min(RETRY_MAX);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return true,
+                request = self.requests.recv() => match request {
+                    None => return false,
+                    // It is looked at again at once.
+                    Some(Request::Delete { .. } | Request::Kill) => return true,
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+}
+
+async fn write(writer: &mut (impl AsyncWriteExt + Unpin), request: &Request) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    writer.write_all(&line).await.context("cannot write to the pod's socket")
+}
+
+/// Whether an object was asked to go.
+pub fn is_deleting(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// The uid of an object.
+pub fn uid_of(object: &Value) -> &str {
+    object["metadata"]["uid"].as_str().unwrap_or_default()
+}
+
+fn is_terminal(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+impl Daemon {
+    /// Whether a pod has ended and nothing of it is left.
+    pub fn is_over(&self, pod: &Value) -> bool {
+        is_terminal(pod) && !self.links.borrow().contains_key(uid_of(pod))
+    }
+
+    /// Whether somebody has to follow a pod that was stored by another daemon.
+    pub fn is_unfinished(&self, pod: &Value) -> bool {
+        let uid = uid_of(pod);
+        !is_terminal(pod) || self.layout.pod(uid).dir.exists() || self.layout.result(uid).exists()
+    }
+
+    /// The ConfigMaps and Secrets of a namespace.
+    pub fn read_by_pods(&self, namespace: &str) -> Vec<Object> {
+        let store = self.store.borrow();
+        let of = |kind| {
+            let all = store.list(kind).filter(move |(key, _)| key.namespace == namespace);
+            all.map(|(_, object)| object.clone()).collect::<Vec<_>>()
+        };
+        let maps = of(Kind::ConfigMap).into_iter().filter_map(|object| {
+            serde_json::from_value((*object).clone()).ok().map(Object::ConfigMap)
+        });
+        let secrets = of(Kind::Secret).into_iter().filter_map(|object| {
+            serde_json::from_value((*object).clone()).ok().map(Object::Secret)
+        });
+        maps.chain(secrets).collect()
+    }
+
+    /// Asks a pod to end: it is marked, on the disk, and its shim is told. One that is over is forgotten.
+    pub fn delete_pod(&self, key: &Key, grace_s: Option<u32>) -> anyhow::Result<Rc<Value>> {
+        let mut store = self.store.borrow_mut();
+        let object = store.get(key).context("the pod is not there any more")?.clone();
+        self.wake.notify_one();
+        if self.is_over(&object) {
+            store.remove(key)?;
+            return Ok(object);
+        }
+        let uid = uid_of(&object).to_owned();
+        let mut new = (*object).clone();
+        let own = object["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
+        let seconds = grace_s.map_or(own, u64::from);
+        let sooner = new["metadata"]["deletionGracePeriodSeconds"].as_u64();
+        let seconds = sooner.map_or(seconds, |before| before.min(seconds));
+        if !is_deleting(&object) {
+            let at = plan::Wall(runtime::clock::now().wall.0 + seconds * plan::Mono::SECOND);
+            new["metadata"]["deletionTimestamp"] = json!(at.rfc3339());
+        }
+        new["metadata"]["deletionGracePeriodSeconds"] = json!(seconds);
+        let object = store.put(Kind::Pod, new)?;
+        failpoint::at(&self.layout, "daemon:marked");
+        if let Some(link) = self.links.borrow().get(&uid) {
+            // A pod that has so much before it is told when it is met again.
+            let _ = link.try_send(Request::Delete { grace_s });
+        }
+        Ok(object)
+    }
+}

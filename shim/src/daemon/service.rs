@@ -1,0 +1,64 @@
+//! What systemd wants of a service: readiness, a watchdog, a socket that it holds (sd_notify(3),
+//! sd_listen_fds(3)). Without systemd none of it is asked for, and nothing happens.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+
+/// How long a service manager may take to listen.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The service manager that started this process, if one did.
+#[derive(Clone, Copy)]
+pub struct Service {
+    /// How often it wants to hear from us.
+    watchdog: Option<Duration>,
+}
+
+/// The socket that systemd listens at for us. To be called before this process opens anything.
+pub fn passed_socket() -> anyhow::Result<Option<OwnedFd>> {
+    let passed: Vec<i32> = sd_notify::listen_fds().context("LISTEN_FDS")?.collect();
+    anyhow::ensure!(
+        passed.len() <= 1,
+        "systemd passes {} sockets, and one is served: see podshim.socket",
+        passed.len()
+    );
+    let owned = runtime::sys::process::inherited(&passed);
+    Ok(owned.context("systemd's socket")?.pop())
+}
+
+impl Service {
+    /// By its variables in the environment.
+    pub fn of_systemd() -> Service {
+        Service { watchdog: sd_notify::watchdog_enabled().map(|limit| limit / 2) }
+    }
+
+    /// Clients are served from now on.
+    pub async fn ready(&self) {
+        tell(NotifyState::Ready).await;
+    }
+
+    /// It ends because it was told to.
+    pub async fn stopping(&self) {
+        tell(NotifyState::Stopping).await;
+    }
+
+    /// Says that all is well, as often as somebody wants to hear it.
+    pub async fn watchdog(self) {
+        let Some(period) = self.watchdog else { return };
+        loop {
+            tokio::time::sleep(period).await;
+            tell(NotifyState::Watchdog).await;
+        }
+    }
+}
+
+/// A service manager that does not listen must not stop this process: it is told from another thread.
+async fn tell(state: NotifyState<'static>) {
+    let told = tokio::task::spawn_blocking(move || sd_notify::notify(&[state]));
+    if let Ok(Ok(Err(e))) = tokio::time::timeout(PATIENCE, told).await {
+        tracing::warn!("cannot tell systemd: {e}");
+    }
+}

@@ -1,0 +1,381 @@
+//! The objects that the daemon was given: on disk, in memory, and as a stream of changes.
+//!
+//! One file an object, replaced as a whole; what was acknowledged is there after a power cut. Versions
+//! (`metadata.resourceVersion`) rise over all kinds and over restarts of the daemon: a block of them is
+//! reserved on disk before the first of it is used. A watcher that is further behind than the changes that
+//! are remembered is told so, and lists anew (Kubernetes API Concepts, "Efficient detection of changes").
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::Context;
+use bundles::layout::Layout;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::durable;
+
+/// Changes that watchers may be behind.
+pub const CHANGES_MAX: usize = 1024;
+/// Versions that one write to the disk is good for.
+const RESERVED: u64 = 10_000;
+/// What a file begins with; a checksum of the rest of it follows.
+const MAGIC: &str = "podshim-object 1 ";
+/// Where the reserved versions are.
+const VERSION: &str = "version";
+/// The suffix of a file that is not as it was written.
+const DAMAGED: &str = "damaged";
+
+/// Of what an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    ConfigMap,
+    Secret,
+    Pod,
+    Job,
+    Deployment,
+}
+
+impl Kind {
+    /// All of them; what others read comes first.
+    pub const ALL: [Kind; 5] =
+        [Kind::ConfigMap, Kind::Secret, Kind::Pod, Kind::Job, Kind::Deployment];
+
+    /// `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::ConfigMap => "ConfigMap",
+            Kind::Secret => "Secret",
+            Kind::Pod => "Pod",
+            Kind::Job => "Job",
+            Kind::Deployment => "Deployment",
+        }
+    }
+
+    /// As it stands in a path.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::ConfigMap => "configmaps",
+            Kind::Secret => "secrets",
+            Kind::Pod => "pods",
+            Kind::Job => "jobs",
+            Kind::Deployment => "deployments",
+        }
+    }
+
+    /// `apiVersion`.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Kind::ConfigMap | Kind::Secret | Kind::Pod => "v1",
+            Kind::Job => "batch/v1",
+            Kind::Deployment => "apps/v1",
+        }
+    }
+}
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Key {
+    /// That of an object.
+    pub fn of(kind: Kind, object: &Value) -> Key {
+        let field = |name| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+        Key { kind, namespace: field("namespace"), name: field("name") }
+    }
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// A change, as watchers are told of it.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub version: u64,
+    pub happened: Happened,
+    pub key: Key,
+    pub object: Rc<Value>,
+}
+
+/// All objects.
+pub struct Store {
+    dir: PathBuf,
+    objects: BTreeMap<Key, Rc<Value>>,
+    version: u64,
+    reserved: u64,
+    changes: VecDeque<Change>,
+    news: watch::Sender<u64>,
+}
+
+impl Store {
+    /// Reads what is there. A file that is not as it was written is set aside, and told in the log.
+    pub fn open(dir: PathBuf) -> anyhow::Result<Store> {
+        let mut objects = BTreeMap::new();
+        let mut newest = 0;
+        for kind in Kind::ALL {
+            let of_kind = dir.join(kind.plural());
+            fs::create_dir_all(&of_kind)
+                .with_context(|| format!("cannot make {}", of_kind.display()))?;
+            for name in crate::cli::names_in(&of_kind)? {
+                let path = of_kind.join(&name);
+                if path.extension().is_some_and(|e| e == durable::UNFINISHED) {
+                    fs::remove_file(&path)
+                        .with_context(|| format!("cannot remove {}", path.display()))?;
+                }
+                if path.extension().is_none_or(|e| e != "json") {
+                    continue;
+                }
+                let bytes =
+                    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                let Some(object) = decode(&bytes) else {
+                    let aside = path.with_extension(DAMAGED);
+                    fs::rename(&path, &aside)
+                        .with_context(|| format!("cannot rename {}", path.display()))?;
+                    tracing::error!(
+                        "{} is damaged (its checksum is another one): it is {} now, and the object \
+                         is unknown",
+                        path.display(),
+                        aside.display()
+                    );
+                    continue;
+                };
+                newest = newest.max(version_of(&object));
+                objects.insert(Key::of(kind, &object), Rc::new(object));
+            }
+        }
+        let text = match fs::read_to_string(dir.join(VERSION)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("cannot read {}", dir.join(VERSION).display()))?,
+        };
+        let version = newest.max(text.trim().parse().unwrap_or(0));
+        let changes = VecDeque::new();
+        let (news, _) = watch::channel(version);
+        Ok(Store { dir, objects, version, reserved: version, changes, news })
+    }
+
+    /// Removes all that a daemon that is not there has kept.
+    pub fn remove_all(layout: &Layout) -> anyhow::Result<()> {
+        for dir in [layout.store(), layout.results()] {
+            bundles::tree::remove(&dir)
+                .with_context(|| format!("cannot remove {}", dir.display()))?;
+        }
+        for file in [layout.daemon_lock(), layout.daemon_socket()] {
+            durable::remove(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The version of the last change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Hears of every version.
+    pub fn listen(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// One object.
+    pub fn get(&self, key: &Key) -> Option<&Rc<Value>> {
+        self.objects.get(key)
+    }
+
+    /// Those of a kind, by namespace and name.
+    pub fn list(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Rc<Value>)> {
+        self.objects.iter().filter(move |(key, _)| key.kind == kind)
+    }
+
+    /// The one of a kind that has this uid.
+    pub fn find(&self, kind: Kind, uid: &str) -> Option<(&Key, &Rc<Value>)> {
+        self.list(kind).find(|(_, object)| object["metadata"]["uid"] == uid)
+    }
+
+    /// Takes on an object that is new, or a new state of one, and is done when it is on the disk.
+    pub fn put(&mut self, kind: Kind, object: Value) -> anyhow::Result<Rc<Value>> {
+        self.take(kind, object, true)
+    }
+
+    /// Takes on what is known elsewhere too, and is asked for there after a crash.
+    pub fn note(&mut self, kind: Kind, object: Value) -> anyhow::Result<Rc<Value>> {
+        self.take(kind, object, false)
+    }
+
+    fn take(&mut self, kind: Kind, mut object: Value, durable: bool) -> anyhow::Result<Rc<Value>> {
+        let key = Key::of(kind, &object);
+        let before = self.objects.get(&key);
+        if let Some(before) = before {
+            object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+            if **before == object && !durable {
+                return Ok(before.clone());
+            }
+        }
+        let happened = if before.is_some() { Happened::Modified } else { Happened::Added };
+        let version = self.next()?;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        if durable {
+            let path = self.path(&key);
+            durable::write(&path, &encode(&object))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let object = Rc::new(object);
+        self.objects.insert(key.clone(), object.clone());
+        self.tell(Change { version, happened, key, object: object.clone() });
+        Ok(object)
+    }
+
+    /// Forgets an object, and is done when the disk has.
+    pub fn remove(&mut self, key: &Key) -> anyhow::Result<()> {
+        let Some(object) = self.objects.get(key) else { return Ok(()) };
+        let mut last = (**object).clone();
+        let version = self.next()?;
+        last["metadata"]["resourceVersion"] = json!(version.to_string());
+        let path = self.path(key);
+        durable::remove(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        self.objects.remove(key);
+        let object = Rc::new(last);
+        self.tell(Change { version, happened: Happened::Deleted, key: key.clone(), object });
+        Ok(())
+    }
+
+    /// What has changed after a version; `None` if that is longer ago than is remembered.
+    pub fn since(&self, version: u64) -> Option<impl Iterator<Item = &Change>> {
+        let forgotten = match self.changes.front() {
+            Some(first) => first.version - 1,
+            None => self.version,
+        };
+        (forgotten <= version)
+            .then(|| self.changes.iter().skip_while(move |change| change.version <= version))
+    }
+
+    fn next(&mut self) -> anyhow::Result<u64> {
+        if self.version >= self.reserved {
+            let reserved = self.version + RESERVED;
+            let path = self.dir.join(VERSION);
+            durable::write(&path, reserved.to_string().as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            self.reserved = reserved;
+        }
+        self.version += 1;
+        Ok(self.version)
+    }
+
+    fn tell(&mut self, change: Change) {
+        if self.changes.len() == CHANGES_MAX {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(change);
+        self.news.send_replace(self.version);
+    }
+
+    /// A namespace is a DNS label and has no underscore.
+    fn path(&self, key: &Key) -> PathBuf {
+        self.dir.join(key.kind.plural()).join(format!("{}_{}.json", key.namespace, key.name))
+    }
+}
+
+/// `metadata.resourceVersion`.
+fn version_of(object: &Value) -> u64 {
+    let version = object["metadata"]["resourceVersion"].as_str();
+    version.and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+fn encode(object: &Value) -> Vec<u8> {
+    let body = object.to_string();
+    format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes())).into_bytes()
+}
+
+fn decode(bytes: &[u8]) -> Option<Value> {
+    let (head, body) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
+    let body = body.strip_suffix('\n')?;
+    let sum = u32::from_str_radix(head.strip_prefix(MAGIC)?, 16).ok()?;
+    (sum == crc32fast::hash(body.as_bytes())).then(|| serde_json::from_str(body).ok())?
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, text: &str) -> Value {
+        json!({"metadata": {"namespace": "default", "name": name, "uid": name}, "text": text})
+    }
+
+    fn key(name: &str) -> Key {
+        Key { kind: Kind::Pod, namespace: "default".into(), name: name.into() }
+    }
+
+    #[test]
+    fn what_was_put_is_there_again_and_versions_rise_over_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Store::open(dir.path().to_owned()).unwrap();
+        let mut store = open();
+        let first = store.put(Kind::Pod, pod("a", "one")).unwrap();
+        let second = store.put(Kind::Pod, pod("a", "two")).unwrap();
+        assert!(version_of(&second) > version_of(&first));
+        store.put(Kind::Pod, pod("b", "three")).unwrap();
+        store.remove(&key("b")).unwrap();
+        // Noted only: not there after a crash.
+        store.note(Kind::Pod, pod("a", "four")).unwrap();
+        let last = store.version();
+        let mut store = open();
+        assert_eq!(store.get(&key("a")).unwrap()["text"], "two");
+        assert!(store.get(&key("b")).is_none());
+        assert!(version_of(&store.put(Kind::Pod, pod("c", "")).unwrap()) > last);
+    }
+
+    #[test]
+    fn a_watcher_is_told_all_in_order_or_that_it_is_too_late() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path().to_owned()).unwrap();
+        let begin = store.version();
+        store.put(Kind::Pod, pod("a", "")).unwrap();
+        store.note(Kind::Pod, pod("a", "changed")).unwrap();
+        store.note(Kind::Pod, pod("a", "changed")).unwrap();
+        store.remove(&key("a")).unwrap();
+        let told = |store: &Store, since| -> Option<Vec<Happened>> {
+            Some(store.since(since)?.map(|change| change.happened).collect())
+        };
+        let all = [Happened::Added, Happened::Modified, Happened::Deleted];
+        assert_eq!(told(&store, begin).unwrap(), all);
+        assert_eq!(told(&store, begin + 1).unwrap(), all[1..]);
+        for n in 0..CHANGES_MAX {
+            store.note(Kind::Pod, pod("a", &n.to_string())).unwrap();
+        }
+        assert!(told(&store, begin).is_none());
+        assert_eq!(told(&store, store.version()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_file_that_is_not_as_it_was_written_is_set_aside_and_the_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path().to_owned()).unwrap();
+        store.put(Kind::Pod, pod("a", "one")).unwrap();
+        store.put(Kind::Pod, pod("b", "two")).unwrap();
+        let path = store.path(&key("a"));
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            assert_eq!(decode(&damaged), None, "byte {at}");
+            assert_eq!(decode(&whole[..at]), None, "cut at {at}");
+        }
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        fs::write(path.with_extension(durable::UNFINISHED), "half").unwrap();
+        let store = Store::open(dir.path().to_owned()).unwrap();
+        assert!(store.get(&key("a")).is_none() && store.get(&key("b")).is_some());
+        assert!(path.with_extension(DAMAGED).exists());
+        assert!(!path.with_extension(durable::UNFINISHED).exists());
+    }
+}

@@ -1,0 +1,48 @@
+//! How a pod of the daemon's has ended: written by its shim before the last of the pod goes, kept until the
+//! daemon has taken note of it, whenever that comes.
+
+use std::io;
+
+use anyhow::Context;
+use bundles::layout::Layout;
+use runtime::state_dir::make_dir;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::durable;
+
+/// The last that a shim has to say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PodResult {
+    /// The whole Kubernetes object.
+    pub object: Value,
+    /// What `podshim run` of this pod would exit with.
+    pub exit_code: i32,
+}
+
+impl PodResult {
+    /// Writes it; it is there after a power cut.
+    pub fn write(&self, layout: &Layout, uid: &str) -> anyhow::Result<()> {
+        make_dir(&layout.results(), 0o700)?;
+        let path = layout.result(uid);
+        durable::write(&path, &serde_json::to_vec(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Reads it, if there is one.
+    pub fn read(layout: &Layout, uid: &str) -> anyhow::Result<Option<PodResult>> {
+        let path = layout.result(uid);
+        let bytes = match std::fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let result = serde_json::from_slice(&bytes);
+        result.map(Some).with_context(|| format!("{} is no result of a pod", path.display()))
+    }
+
+    /// It was taken note of.
+    pub fn forget(layout: &Layout, uid: &str) -> anyhow::Result<()> {
+        let path = layout.result(uid);
+        durable::remove(&path).with_context(|| format!("cannot remove {}", path.display()))
+    }
+}
