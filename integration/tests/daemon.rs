@@ -217,6 +217,29 @@ fn what_happens_while_no_daemon_is_there_is_told_by_the_next_one() {
 }
 
 #[test]
+fn a_pod_whose_shim_cannot_live_says_why_and_can_be_deleted() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    apply(&podshim, &pod(COUNTING));
+    let pod = podshim.until("ready", is_ready);
+    daemon.kill();
+    podshim.kill_shims();
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let journal = podshim.state().join("pods").join(uid).join("journal");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, text.replacen("accepted", "ACCEPTED", 1)).unwrap();
+    let daemon = podshim.daemon();
+    let message = || daemon.ask("GET", &format!("{PODS}/p"), "").1["status"]["message"].to_string();
+    until("it is said", || {
+        let text = message();
+        if text.contains("dies each time it is started") { Ok(()) } else { Err(text) }
+    });
+    assert!(message().contains("journal"), "{}", message());
+    delete(&podshim, &["pod", "p"]);
+    podshim.end_daemon(daemon);
+}
+
+#[test]
 fn the_api_answers_as_kubernetes_does() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bundles::manifest::Object;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use super::store::{Key, Kind};
-use crate::pod::failpoint;
 use crate::pod::result::PodResult;
 use crate::pod::scrap;
+use crate::pod::{diagnostics, failpoint};
 use crate::protocol::{Reply, Request};
 
 /// Requests to one pod that may wait.
@@ -30,6 +30,9 @@ const LOOK: Duration = Duration::from_millis(10);
 const BORN_WITHIN: Duration = Duration::from_secs(5);
 /// How long the removal of a pod's directories may take.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// How often in a row a pod gets a new keeper at once, and how long a shim lives that is no part of a row.
+const ADOPTIONS_MAX: u32 = 3;
+const LONG: Duration = Duration::from_secs(1);
 /// Before a pod that could not be started is tried again; doubled each time.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -56,8 +59,16 @@ pub fn follow(daemon: &Rc<Daemon>, key: Key, uid: String) {
     daemon.links.borrow_mut().insert(uid.clone(), sender);
     let daemon = daemon.clone();
     tokio::task::spawn_local(async move {
-        let mut life =
-            Life { daemon, key, uid, requests, was_there: false, rest_since: None, retry: RETRY };
+        let mut life = Life {
+            daemon,
+            key,
+            uid,
+            requests,
+            was_there: false,
+            rest_since: None,
+            adoptions: 0,
+            retry: RETRY,
+        };
         while let Err(e) = life.live().await {
             let text = crate::cli::one_line(&e);
             tracing::error!("pod {}/{}: {text}", life.key.namespace, life.key.name);
@@ -81,6 +92,8 @@ struct Life {
     was_there: bool,
     /// Since when there is a directory without a pod.
     rest_since: Option<Instant>,
+    /// How often it got a new keeper, without a shim that lived.
+    adoptions: u32,
     retry: Duration,
 }
 
@@ -90,13 +103,27 @@ impl Life {
         loop {
             match self.find().await? {
                 Found::Shim(stream) => {
-                    (self.was_there, self.retry) = (true, RETRY);
+                    self.was_there = true;
                     failpoint::at(&self.daemon.layout, "daemon:met");
+                    let begun = Instant::now();
+                    self.talk(stream).await?;
+                    if begun.elapsed() > LONG {
+                        (self.retry, self.adoptions) = (RETRY, 0);
+                    }
                     // Its end is looked into.
-                    let _ = self.talk(stream).await;
+                    tokio::time::sleep(LOOK).await;
                 }
                 Found::Busy => tokio::time::sleep(LOOK).await,
                 Found::Orphan => {
+                    self.adoptions += 1;
+                    if self.adoptions > ADOPTIONS_MAX && self.is_deleting() {
+                        scrap::own(&self.daemon.layout, &self.uid)?;
+                        continue;
+                    }
+                    if self.adoptions > ADOPTIONS_MAX {
+                        let last_words = diagnostics(&self.daemon.layout, &self.uid);
+                        bail!("the pod's shim dies each time it is started{last_words}");
+                    }
                     let child = self.daemon.spawner.adopt_kept(&self.uid)?;
                     failpoint::at(&self.daemon.layout, "daemon:adopted");
                     self.daemon.children.borrow_mut().push(child);
@@ -168,7 +195,8 @@ impl Life {
         Ok(())
     }
 
-    /// Passes on what is asked, and takes on what is told, until the shim is gone.
+    /// Passes on what is asked, and takes on what is told, until the shim is gone. It fails if what is told
+    /// cannot be kept.
     async fn talk(&mut self, stream: UnixStream) -> anyhow::Result<()> {
         let (reader, mut writer) = stream.into_split();
         let mut lines = BufReader::new(reader).lines();
@@ -179,19 +207,25 @@ impl Life {
             requests.push(Request::Delete { grace_s });
         }
         for request in requests {
-            write(&mut writer, &request).await?;
+            if write(&mut writer, &request).await.is_err() {
+                return Ok(());
+            }
         }
         loop {
             tokio::select! {
                 line = lines.next_line() => {
-                    let Some(line) = line? else { return Ok(()) };
+                    let Ok(Some(line)) = line else { return Ok(()) };
                     match serde_json::from_str(&line) {
                         _ if line.is_empty() => {}
                         Ok(reply) => self.hear(reply)?,
                         Err(e) => tracing::warn!("a shim's message is not understood: {e}"),
                     }
                 }
-                Some(request) = self.requests.recv() => write(&mut writer, &request).await?,
+                Some(request) = self.requests.recv() => {
+                    if write(&mut writer, &request).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
         }
     }

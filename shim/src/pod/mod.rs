@@ -16,6 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use bundles::layout::Layout;
 
 mod actions;
 mod adopt;
@@ -103,4 +104,13 @@ fn owner_channel() -> anyhow::Result<UnixStream> {
     let null = File::open("/dev/null").context("cannot open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).context("cannot redirect standard input")?;
     Ok(UnixStream::from(channel))
+}
+
+/// The last lines of a dead shim.
+pub fn diagnostics(layout: &Layout, uid: &str) -> String {
+    const LINES: usize = 5;
+    let text = std::fs::read_to_string(layout.pod(uid).diagnostics()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(LINES);
+    if lines.is_empty() { String::new() } else { format!(":\n{}", lines[from..].join("\n")) }
 }

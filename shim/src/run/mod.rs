@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::{CANNOT, RunArgs, RunOutput, colour_wanted, tell};
 use crate::knobs;
+use crate::pod::diagnostics;
 use crate::protocol::{PodEvent, Reply, Request};
 use crate::spawn::{Options, Spawner, new_uid};
 use crate::timeline::{Timeline, render};
@@ -429,15 +430,6 @@ fn prefix(several: bool, pod: &str, container: Option<&str>) -> String {
         (false, Some(container)) => container.to_owned(),
         (_, None) => pod.to_owned(),
     }
-}
-
-/// The last lines of a dead shim.
-fn diagnostics(layout: &Layout, uid: &str) -> String {
-    const LINES: usize = 5;
-    let text = std::fs::read_to_string(layout.pod(uid).diagnostics()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let from = lines.len().saturating_sub(LINES);
-    if lines.is_empty() { String::new() } else { format!(":\n{}", lines[from..].join("\n")) }
 }
 
 fn seen<'a>(uid: &'a str, pod: &'a pods::PodRun) -> Seen<'a> {
