@@ -217,6 +217,35 @@ fn what_happens_while_no_daemon_is_there_is_told_by_the_next_one() {
 }
 
 #[test]
+fn a_pod_is_changed_where_it_changed_and_stays_so() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    let before = pod(COUNTING);
+    assert_eq!(apply(&podshim, &before), "pod/p created\n");
+    podshim.until("ready", is_ready);
+    let main = podshim.pids()["main"];
+    assert_eq!(apply(&podshim, &before), "pod/p unchanged\n");
+    let after = before.replacen("{name: log,", "{name: log, env: [{name: WORD, value: x}],", 1);
+    assert_eq!(apply(&podshim, &after), "pod/p configured\n");
+    podshim.until("the sidecar is another one", |pod| {
+        is_ready(pod) && status_of(pod, "log")["restartCount"] == 1
+    });
+    assert_eq!(podshim.pids()["main"], main);
+    // What cannot be changed is refused with its reason, and nothing is.
+    let path = podshim.manifest(&after.replace("terminationGracePeriodSeconds: 1", "hostname: h"));
+    let said = podshim.podshim(&["apply", "-f", &path]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("hostname"), "{}", said.err);
+    daemon.kill();
+    let daemon = podshim.daemon();
+    assert_eq!(apply(&podshim, &after), "pod/p unchanged\n");
+    let (_, object) = daemon.ask("GET", &format!("{PODS}/p"), "");
+    assert_eq!(object["spec"]["initContainers"][0]["env"][0]["value"], "x", "{object:#}");
+    delete(&podshim, &["pod", "p"]);
+    podshim.end_daemon(daemon);
+}
+
+#[test]
 fn a_pod_whose_shim_cannot_live_says_why_and_can_be_deleted() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();

@@ -126,10 +126,13 @@ pub fn replaced(known: &Value, kind: Kind, object: &Object) -> anyhow::Result<Va
     if let Some(status) = known.get("status") {
         new["status"] = status.clone();
     }
-    for field in OURS {
+    for field in OURS.into_iter().chain(["ownerReferences"]) {
         if let Some(value) = known["metadata"].get(field) {
             new["metadata"][field] = value.clone();
         }
+    }
+    if let Some(node) = known["spec"].get("nodeName") {
+        new["spec"]["nodeName"] = node.clone();
     }
     Ok(new)
 }

@@ -89,24 +89,11 @@ pub async fn replace(
             )));
         }
     }
-    let mut object = daemon.admit(key.kind, &key.namespace, body)?;
-    if Key::of(
-        key.kind,
-        &serde_json::to_value(object.metadata())
-            .map(|m| json!({"metadata": m}))
-            .unwrap_or_default(),
-    ) != *key
-    {
+    let object = daemon.admit(key.kind, &key.namespace, body)?;
+    if object.metadata().name.as_ref() != Some(&key.name) {
         return Err(Refusal::bad("the name of the object is not that of the request".into()));
     }
-    if let Object::Pod(pod) = &mut object {
-        pod.metadata.owner_references =
-            serde_json::from_value(known["metadata"]["ownerReferences"].clone()).ok();
-    }
-    let mut new = admit::replaced(&known, key.kind, &object)?;
-    if let Some(node) = known["spec"].get("nodeName") {
-        new["spec"]["nodeName"] = node.clone();
-    }
+    let new = admit::replaced(&known, key.kind, &object)?;
     if new == *known {
         return Ok(ok(&known));
     }
@@ -114,9 +101,9 @@ pub async fn replace(
         let what = key.kind.plural();
         return Err(Refusal::conflict(format!("{what} {:?} is being deleted", key.name)));
     }
-    match object {
+    match &object {
         Object::Pod(pod) if new["spec"] != known["spec"] => {
-            change_pod(daemon, key, &known, *pod).await?;
+            change_pod(daemon, key, &known, (**pod).clone()).await?;
         }
         Object::Deployment(_) if new["spec"]["template"] != known["spec"]["template"] => {
             return Err(Refusal::invalid(
@@ -133,10 +120,8 @@ pub async fn replace(
         }
         _ => {}
     }
-    let current = find(daemon, key)?;
-    if let Some(status) = current.get("status") {
-        new["status"] = status.clone();
-    }
+    // It may have been asked to go meanwhile.
+    let new = admit::replaced(&*find(daemon, key)?, key.kind, &object)?;
     let stored = daemon.store.borrow_mut().put(key.kind, new)?;
     daemon.wake.notify_one();
     Ok(ok(&stored))
