@@ -294,6 +294,14 @@ fn the_api_answers_as_kubernetes_does() {
     refused(daemon.ask("GET", &format!("{PODS}/b"), ""), 404, "NotFound", "pods \"b\" not found");
     refused(daemon.ask("PATCH", &one, ""), 405, "MethodNotAllowed", "PATCH");
     refused(daemon.ask("GET", "/api/v1/nodes", ""), 404, "NotFound", "path");
+    for namespace in ["", "..", "a_b", "..%2F..%2Fx", "UP"] {
+        let (code, body) = daemon.ask(
+            "POST",
+            &format!("/api/v1/namespaces/{namespace}/pods"),
+            &object("b", "alpine:latest"),
+        );
+        assert!(code == 404 || code == 422, "{namespace}: {body:#}");
+    }
     refused(daemon.ask("POST", PODS, "{"), 400, "BadRequest", "not an object in JSON");
     let misspelt = object("b", "alpine:latest").replace("containers", "kontainers");
     refused(daemon.ask("POST", PODS, &misspelt), 422, "Invalid", "kontainers");

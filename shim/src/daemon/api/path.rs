@@ -58,6 +58,7 @@ impl Target {
             _ => return Err(unknown()),
         };
         let (namespace, rest) = match rest {
+            ["namespaces", "", ..] => return Err(unknown()),
             ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some(*namespace), rest),
             rest => (None, rest),
         };
