@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::Context;
@@ -84,10 +85,13 @@ impl Pruning {
 /// What a host has of podshim when no pod lives. Only what podshim made, whatever directories it was
 /// told are its own: profiles that the user put below the root stay, as does anything else.
 fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
-    if scrap::is_held(&layout.daemon_lock())? {
+    // systemd may listen for one that does not run yet.
+    let socket = layout.daemon_socket();
+    if scrap::is_held(&layout.daemon_lock())? || UnixStream::connect(&socket).is_ok() {
         anyhow::bail!(
-            "a daemon of this root runs, at {}: stop it first",
-            layout.daemon_socket().display()
+            "a daemon of this root runs, at {}: stop it first (`systemctl stop podshim.socket \
+             podshim.service` if it is systemd's)",
+            socket.display()
         );
     }
     pruning.done(crate::daemon::store::Store::remove_all(layout));
