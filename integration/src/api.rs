@@ -115,13 +115,18 @@ pub fn try_request(
     reader.read_line(&mut line)?;
     let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
     let code = code.ok_or_else(|| std::io::Error::other(format!("no answer: {line:?}")))?;
+    let mut length = None;
     while line != "\r\n" {
+        if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = text.trim().parse().ok();
+        }
         line.clear();
         if reader.read_line(&mut line)? == 0 {
             return Err(std::io::Error::other("half an answer"));
         }
     }
     let mut text = String::new();
-    reader.read_to_string(&mut text)?;
+    // Behind its end may come that what we sent was not read to its end.
+    reader.take(length.unwrap_or(u64::MAX)).read_to_string(&mut text)?;
     Ok((code, text))
 }
