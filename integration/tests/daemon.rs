@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -436,4 +437,41 @@ fn a_service_manager_hears_when_it_serves_and_that_it_is_well_and_may_hold_its_s
     // The socket is systemd's.
     assert!(podshim.daemon_socket().exists());
     assert_eq!(podshim.podshim(&["prune", "--all"]).code, 0);
+}
+
+#[test]
+fn a_long_log_is_sent_whole_and_neither_fills_the_daemon_nor_stops_it() {
+    const BYTES: usize = 20_000_000;
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    let line = "x".repeat(99);
+    apply(
+        &podshim,
+        &pod(&format!(
+            "  restartPolicy: Never
+  containers:
+  - {{name: main, image: alpine:latest, imagePullPolicy: Never, command: [sh, -c, 'yes {line} | head -c {BYTES}']}}
+"
+        )),
+    );
+    podshim.until("it has ended", |pod| pod["status"]["phase"] == "Succeeded");
+    let peak = || -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let before = peak();
+    // A client that does not read, and others meanwhile.
+    let mut slow = UnixStream::connect(podshim.daemon_socket()).unwrap();
+    write!(slow, "GET {PODS}/p/log HTTP/1.0\r\n\r\n").unwrap();
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(daemon.ask("GET", "/readyz", "").0, 200);
+    let mut text = Vec::new();
+    slow.read_to_end(&mut text).unwrap();
+    let body = text.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(text.len() - body, BYTES);
+    let grown = peak() - before;
+    assert!(grown < 12 << 10, "{grown} KiB more");
+    delete(&podshim, &["pod", "p"]);
+    podshim.end_daemon(daemon);
 }

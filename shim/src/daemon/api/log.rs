@@ -1,8 +1,11 @@
 //! A container's log.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Response;
 use runtime::log::reader::{Follower, Line, Start};
 use serde_json::Value;
@@ -16,6 +19,8 @@ use crate::daemon::{Daemon, pods};
 
 /// How often is looked for more.
 const LOOK: Duration = Duration::from_millis(50);
+/// How much of a log is sent at a time, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
 
 pub fn log(daemon: &Rc<Daemon>, key: &Key, wanted: Wanted) -> Result<Response<Answer>, Refusal> {
     let object = daemon.store.borrow().get(key).cloned();
@@ -39,33 +44,71 @@ pub fn log(daemon: &Rc<Daemon>, key: &Key, wanted: Wanted) -> Result<Response<An
         follower = follower.tail(lines);
     }
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
-    let (daemon, key) = (daemon.clone(), key.clone());
-    tokio::task::spawn_local(async move {
+    let reading = Reading { follower, sender, wanted, ended: Arc::new(AtomicBool::new(false)) };
+    if reading.wanted.follow {
+        tokio::task::spawn_local(watch(daemon.clone(), key.clone(), uid, reading.ended.clone()));
+    }
+    // A log is as long as its container likes: it is read beside everything else, as fast as the client.
+    tokio::task::spawn_blocking(move || reading.run());
+    Ok(Response::new(Answer::Pieces(pieces)))
+}
+
+/// Says when a pod is over.
+async fn watch(daemon: Rc<Daemon>, key: Key, uid: String, ended: Arc<AtomicBool>) {
+    let lives = || {
+        let store = daemon.store.borrow();
+        store.get(&key).is_some_and(|pod| pods::uid_of(pod) == uid && !daemon.is_over(pod))
+    };
+    // The reader has gone when nobody else has the flag.
+    while lives() && Arc::strong_count(&ended) > 1 {
+        tokio::time::sleep(LOOK).await;
+    }
+    ended.store(true, Ordering::SeqCst);
+}
+
+/// One client's.
+struct Reading {
+    follower: Follower,
+    sender: mpsc::Sender<Bytes>,
+    wanted: Wanted,
+    /// Nothing more will be written.
+    ended: Arc<AtomicBool>,
+}
+
+impl Reading {
+    fn run(mut self) {
+        let mut text = Vec::new();
         loop {
-            let alive = {
-                let store = daemon.store.borrow();
-                store.get(&key).is_some_and(|pod| pods::uid_of(pod) == uid && !daemon.is_over(pod))
+            // Looked at first: what was written before that is read below.
+            let is_last = !self.wanted.follow || self.ended.load(Ordering::SeqCst);
+            let (sender, timestamps) = (&self.sender, self.wanted.timestamps);
+            let mut take = |line: Line<'_>| {
+                // Who has gone is sent nothing, and fills no memory either.
+                if sender.is_closed() {
+                    return;
+                }
+                add(&mut text, &line, timestamps);
+                if text.len() >= PIECE_BYTES {
+                    let _ = sender.blocking_send(std::mem::take(&mut text).into());
+                }
             };
-            let mut text = Vec::new();
-            let mut take = |line: Line<'_>| add(&mut text, &line, wanted.timestamps);
-            let read =
-                if wanted.follow { follower.poll(&mut take) } else { follower.read_run(&mut take) };
+            let read = if self.wanted.follow {
+                self.follower.poll(&mut take)
+            } else {
+                self.follower.read_run(&mut take)
+            };
             if let Err(e) = read {
                 text.extend_from_slice(format!("{}\n", runtime::chain(&e)).as_bytes());
             }
-            if !text.is_empty() && sender.send(text.into()).await.is_err() {
+            if !text.is_empty() {
+                let _ = self.sender.blocking_send(std::mem::take(&mut text).into());
+            }
+            if is_last || self.sender.is_closed() {
                 return;
             }
-            if !wanted.follow || !alive {
-                return;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = sender.closed() => return,
-            }
+            std::thread::sleep(LOOK);
         }
-    });
-    Ok(Response::new(Answer::Pieces(pieces)))
+    }
 }
 
 fn add(text: &mut Vec<u8>, line: &Line<'_>, timestamps: bool) {
