@@ -50,6 +50,8 @@ enum Found {
     Orphan,
     /// One that is about to listen, or about to be gone.
     Busy,
+    /// A directory that nobody makes or removes any more.
+    Rest,
     Nothing,
 }
 
@@ -114,6 +116,7 @@ impl Life {
                     tokio::time::sleep(LOOK).await;
                 }
                 Found::Busy => tokio::time::sleep(LOOK).await,
+                Found::Rest => scrap::own(&self.daemon.layout, &self.uid)?,
                 Found::Orphan => {
                     self.adoptions += 1;
                     if self.adoptions > ADOPTIONS_MAX && self.is_deleting() {
@@ -164,10 +167,8 @@ impl Life {
             return Ok(Found::Orphan);
         }
         // The rest of one that has ended, or a beginning: somebody may be at it.
-        if self.rest_since.get_or_insert_with(Instant::now).elapsed() > GONE_WITHIN {
-            scrap::own(layout, &self.uid)?;
-        }
-        Ok(Found::Busy)
+        let rests = self.rest_since.get_or_insert_with(Instant::now).elapsed();
+        Ok(if rests > GONE_WITHIN { Found::Rest } else { Found::Busy })
     }
 
     /// Waits until the shim listens, or has already gone.
