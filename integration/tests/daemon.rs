@@ -140,6 +140,13 @@ fn what_is_applied_is_made_changed_only_where_it_changed_and_deleted() {
     });
     delete(&podshim, &["deployment", "web"]);
     delete(&podshim, &["job/once"]);
+    // Its pods have ten minutes of grace, unless told otherwise.
+    let deaf = deployment(1)
+        .replace("trap \"exit 0\" TERM; while", "trap \"\" TERM; while")
+        .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 600");
+    apply(&podshim, &deaf);
+    podshim.until("ready", is_ready);
+    delete(&podshim, &["deployment", "web", "--grace-period=1"]);
     assert_eq!(podshim.pods(), Vec::<Value>::new());
     let said = podshim.podshim(&["delete", "job", "once"]);
     assert_eq!(said.code, 1);

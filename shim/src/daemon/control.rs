@@ -65,9 +65,11 @@ impl Daemon {
         let uid = uid_of(&object);
         let own = self.pods_of(uid);
         if is_deleting(&object) {
+            let grace = object["metadata"]["deletionGracePeriodSeconds"].as_u64();
+            let grace_s = grace.and_then(|s| u32::try_from(s).ok());
             for (pod, object) in &own {
                 if self.is_over(object) || !is_deleting(object) {
-                    self.delete_pod(pod, None)?;
+                    self.delete_pod(pod, grace_s)?;
                 }
             }
             if own.is_empty() {

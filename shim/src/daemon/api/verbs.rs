@@ -195,6 +195,9 @@ pub fn delete(
         Kind::Job | Kind::Deployment => {
             let mut new = (*known).clone();
             new["metadata"]["deletionTimestamp"] = json!(runtime::clock::now().wall.rfc3339());
+            if let Some(grace_s) = grace_s {
+                new["metadata"]["deletionGracePeriodSeconds"] = json!(grace_s);
+            }
             daemon.store.borrow_mut().put(key.kind, new)?
         }
     };
