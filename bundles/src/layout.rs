@@ -170,6 +170,18 @@ impl PodDir {
         self.dir.join("journal")
     }
 
+    /// Where a pod that outlives a boot has it: on disk, with a link from there.
+    #[must_use]
+    pub fn kept_journal(&self) -> PathBuf {
+        self.kept.join("journal")
+    }
+
+    /// The pod's volumes on disk.
+    #[must_use]
+    pub fn kept_volumes(&self) -> PathBuf {
+        self.kept.join("volumes")
+    }
+
     /// The pod object and how this pod is to be run.
     #[must_use]
     pub fn spec(&self) -> PathBuf {
@@ -227,7 +239,7 @@ impl PodDir {
     /// A volume of the pod, as Kubernetes lays them out: `plugin` is `kubernetes.io~empty-dir`, ….
     #[must_use]
     pub fn volume(&self, plugin: &str, name: &str) -> PathBuf {
-        self.kept.join("volumes").join(plugin).join(name)
+        self.kept_volumes().join(plugin).join(name)
     }
 
     /// A volume of files (configMap, secret, downwardAPI, projected): in the pod's tmpfs, so that

@@ -283,9 +283,12 @@ impl Instance {
     /// The facts of a pod's journal.
     pub fn facts(&self, uid: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.state.join("pods").join(uid).join("journal")).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str::<Value>(&line[9..]).unwrap()["fact"].clone())
-            .collect()
+        let facts = text.lines().map(|line| {
+            let record: Value = serde_json::from_str(&line[9..]).unwrap();
+            record["fact"].clone()
+        });
+        // What the journal opens with is none.
+        facts.filter(|fact| !fact.is_null()).collect()
     }
 
     /// The pids of this instance's processes of a kind: `shim` or `keep`.

@@ -374,12 +374,14 @@ fn a_pod_whose_journal_is_damaged_is_not_guessed_at() {
     let uid = pod["metadata"]["uid"].as_str().unwrap();
     let journal = podshim.state().join("pods").join(uid).join("journal");
     let shim = podshim.shim();
-    let damaged = fs::read_to_string(&journal).unwrap().replacen("accepted", "accepteD", 1);
+    let text = fs::read_to_string(&journal).unwrap();
+    let damaged = text.replacen("\"accepted\"}", "\"accepteD\"}", 1);
+    assert_ne!(text, damaged);
     fs::write(&journal, damaged).unwrap();
     kill_now(shim);
     let (code, text) = running.wait();
     assert_eq!(code, 125, "{text}");
     assert!(text.contains("the shim of pod p died"), "{text}");
-    assert!(text.contains("record 1 of the journal"), "{text}");
+    assert!(text.contains("record 2 of the journal"), "{text}");
     podshim.nothing_is_left();
 }

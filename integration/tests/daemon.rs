@@ -264,7 +264,7 @@ fn a_pod_whose_shim_cannot_live_says_why_and_can_be_deleted() {
     let uid = pod["metadata"]["uid"].as_str().unwrap();
     let journal = podshim.state().join("pods").join(uid).join("journal");
     let text = std::fs::read_to_string(&journal).unwrap();
-    std::fs::write(&journal, text.replacen("accepted", "ACCEPTED", 1)).unwrap();
+    std::fs::write(&journal, text.replacen("\"accepted\"}", "\"ACCEPTED\"}", 1)).unwrap();
     let daemon = podshim.daemon();
     let message = || daemon.ask("GET", &format!("{PODS}/p"), "").1["status"]["message"].to_string();
     until("it is said", || {

@@ -1,22 +1,87 @@
 //! A pod's journal: what happened, one checksummed record a line.
 //!
 //! ```text
+//! 1f0c22d1 {"journal":1,"life":"…","boot":"…","ahead":0,"mono":11,"wall":33,"past":{…}}
 //! 9ae0daaf {"mono":12,"wall":34,"fact":{"fact":"created","c":0,…}}
 //! ```
 //!
-//! The checksum is CRC-32 of everything behind the blank. A record is one write(2) of an append-only
-//! file on tmpfs, written *before* the action that it announces and *after* the fact that it
-//! reports. There is no fsync: the file dies with the host's boot, as the pod's processes do. A last
-//! record without its newline was torn by our own death and is dropped; any other damage is an
-//! error, never guessed over.
+//! The checksum is CRC-32 of everything behind the blank. The first line, its opening, says in which format
+//! the file is and what was known before its first record; when the records have become many, a new file
+//! takes its place that opens with all that is known now. A record is one write(2) to the end of the file,
+//! *before* the action that it announces and *after* the fact that it reports. There is no fsync for one:
+//! what lived goes with the host's boot, and what a power cut takes of a file that outlives it (a pod of the
+//! daemon's) is its last seconds. A last record without its newline was torn by our own death, and one
+//! with a NUL in it stands where the disk was never written: that and what follows is dropped. Any other
+//! damage is an error, never guessed over.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use plan::{At, Fact, Mono, Wall};
+use plan::{At, Fact, Mono, Pod, State, Wall};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The format that is written. Fields may be added within one; whoever does not know them skips them.
+pub const FORMAT: u32 = 1;
+/// The format of journals without an opening.
+const BARE: u32 = 0;
+
+/// What a journal opens with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The format of what follows.
+    pub journal: u32,
+    /// Which making of the pod's live directory it belongs to: with another one, all that lived is gone.
+    pub life: String,
+    /// The host's boot (random(4), `boot_id`).
+    pub boot: String,
+    /// How far the clock of its records is ahead of `CLOCK_BOOTTIME`, in nanoseconds: it goes on over boots.
+    pub ahead: i64,
+    /// When it was written.
+    #[serde(flatten)]
+    pub at: At,
+    /// What had happened by then.
+    pub past: Box<Past>,
+}
+
+/// All that is known of a pod at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    /// The pod as it was then.
+    pub pod: Pod,
+    /// What was folded.
+    pub state: State,
+    /// What its writer had told by then; the journal keeps it and does not look into it.
+    pub told: Value,
+}
+
+/// What stands in a journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    /// `None` in a file of format 0.
+    pub opening: Option<Opening>,
+    /// What happened since.
+    pub records: Vec<Record>,
+    /// How many bytes the opening is, and all that is whole.
+    opening_length: u64,
+    length: u64,
+}
+
+impl Contents {
+    /// When the last of it was written.
+    #[must_use]
+    pub fn latest(&self) -> Option<At> {
+        let last = self.records.last().map(Record::at);
+        last.or(self.opening.as_ref().map(|opening| opening.at))
+    }
+
+    /// See [`Opening::ahead`].
+    #[must_use]
+    pub fn ahead(&self) -> i64 {
+        self.opening.as_ref().map_or(0, |opening| opening.ahead)
+    }
+}
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +124,20 @@ pub enum JournalError {
         /// Its number, from 1.
         line: usize,
     },
+    /// A record is whole and means nothing to this version.
+    #[error(
+        "record {line} of the journal {} is not understood ({why}): another version of podshim wrote it, \
+         and can go on with it",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: usize,
+        /// What is not understood.
+        why: String,
+    },
 }
 
 /// A journal that is being written.
@@ -67,29 +146,54 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     line: Vec<u8>,
+    /// How long its opening is, and all of it.
+    opening: u64,
+    length: u64,
 }
 
 impl Journal {
-    /// Opens the journal for appending; it is made if it is not there.
+    /// Begins a journal, in place of the one that is there if there is one. Whatever cuts this short, the
+    /// file is the old one or the new one.
     ///
     /// # Errors
     /// [`JournalError::Io`].
-    pub fn open(path: &Path) -> Result<Journal, JournalError> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        let file = file.map_err(|source| io_error("open", path, source))?;
-        Ok(Journal { file, path: path.into(), line: Vec::with_capacity(256) })
+    pub fn begin(
+        path: &Path,
+        opening: &Opening,
+        first: &[Record],
+    ) -> Result<Journal, JournalError> {
+        let path = &target(path);
+        let mut text = Vec::with_capacity(4096);
+        push_line(&mut text, opening).map_err(|e| io_error("encode", path, e))?;
+        let length = text.len() as u64;
+        for record in first {
+            push_line(&mut text, record).map_err(|e| io_error("encode", path, e))?;
+        }
+        let beside = path.with_extension("new");
+        let written = File::create(&beside).and_then(|mut file| {
+            rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o600))?;
+            file.write_all(&text)?;
+            // A name that is on the disk before what it names would be an empty journal after a power cut.
+            file.sync_data()?;
+            fs::rename(&beside, path)
+        });
+        written.map_err(|source| {
+            let _ = fs::remove_file(&beside);
+            io_error("begin", path, source)
+        })?;
+        let file = open(path)?;
+        Ok(Journal { file, path: path.into(), line: text, opening: length, length })
     }
 
-    /// Opens a journal to go on with it, and gives the records that it has. A last record that was torn is
-    /// cut off.
+    /// Opens a journal that [`read`] has read, to go on with it: what was torn of it is cut off.
     ///
     /// # Errors
-    /// [`JournalError`].
-    pub fn take_on(path: &Path) -> Result<(Journal, Vec<Record>), JournalError> {
-        let (records, whole) = read_whole(path)?;
-        let journal = Journal::open(path)?;
-        journal.file.set_len(whole).map_err(|source| io_error("cut", path, source))?;
-        Ok((journal, records))
+    /// [`JournalError::Io`].
+    pub fn go_on(path: &Path, contents: &Contents) -> Result<Journal, JournalError> {
+        let file = open(path)?;
+        file.set_len(contents.length).map_err(|source| io_error("cut", path, source))?;
+        let (opening, length) = (contents.opening_length, contents.length);
+        Ok(Journal { file, path: path.into(), line: Vec::with_capacity(256), opening, length })
     }
 
     /// Appends one record.
@@ -100,56 +204,103 @@ impl Journal {
     pub fn append(&mut self, at: At, fact: &Fact) -> Result<(), JournalError> {
         let record = Record { mono: at.mono, wall: at.wall, fact: fact.clone() };
         self.line.clear();
-        self.line.extend_from_slice(b"00000000 ");
-        serde_json::to_writer(&mut self.line, &record)
-            .map_err(|e| io_error("encode a record of", &self.path, e.into()))?;
-        let sum = format!("{:08x}", crc32fast::hash(&self.line[9..]));
-        self.line[..8].copy_from_slice(sum.as_bytes());
-        self.line.push(b'\n');
-        let before = self.file.metadata().map(|m| m.len());
-        self.file.write_all(&self.line).map_err(|source| {
-            if let Ok(length) = before {
-                // If this fails too, reading reports the damage.
-                let _ = self.file.set_len(length);
-            }
+        push_line(&mut self.line, &record)
+            .map_err(|e| io_error("encode a record of", &self.path, e))?;
+        let written = self.file.write_all(&self.line);
+        written.map_err(|source| {
+            // If this fails too, reading reports the damage.
+            let _ = self.file.set_len(self.length);
             io_error("write", &self.path, source)
-        })
+        })?;
+        self.length += self.line.len() as u64;
+        Ok(())
+    }
+
+    /// How many bytes its records are.
+    #[must_use]
+    pub fn of_records(&self) -> u64 {
+        self.length.saturating_sub(self.opening)
     }
 }
 
-/// All whole records of a journal; a torn last one is dropped.
+fn open(path: &Path) -> Result<File, JournalError> {
+    let file = OpenOptions::new().append(true).open(path);
+    file.map_err(|source| io_error("open", path, source))
+}
+
+/// The file itself: one that outlives a boot is a link to where it lies on disk, which may not be there yet.
+fn target(path: &Path) -> PathBuf {
+    fs::read_link(path).unwrap_or_else(|_| path.into())
+}
+
+/// Checksum, blank, JSON, newline.
+fn push_line(to: &mut Vec<u8>, what: &impl Serialize) -> io::Result<()> {
+    let begin = to.len();
+    to.extend_from_slice(b"00000000 ");
+    serde_json::to_writer(&mut *to, what)?;
+    let sum = format!("{:08x}", crc32fast::hash(&to[begin + 9..]));
+    to[begin..begin + 8].copy_from_slice(sum.as_bytes());
+    to.push(b'\n');
+    Ok(())
+}
+
+/// What stands in a journal; what was torn of it is left out.
 ///
 /// # Errors
-/// [`JournalError`]; a journal that does not exist has no records.
-pub fn read(path: &Path) -> Result<Vec<Record>, JournalError> {
-    Ok(read_whole(path)?.0)
-}
-
-/// The same, and how many bytes they are.
-fn read_whole(path: &Path) -> Result<(Vec<Record>, u64), JournalError> {
-    let bytes = match std::fs::read(path) {
+/// [`JournalError`]; a journal that does not exist is empty, and so is one without a whole line.
+pub fn read(path: &Path) -> Result<Contents, JournalError> {
+    let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(e) => return Err(io_error("read", path, e)),
     };
-    let (mut records, mut whole) = (Vec::new(), 0);
+    let mut contents =
+        Contents { opening: None, records: Vec::new(), opening_length: 0, length: 0 };
     for (index, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
-        let Some(line) = line.strip_suffix(b"\n") else { break };
-        let record = parse(line)
-            .ok_or_else(|| JournalError::Damaged { path: path.into(), line: index + 1 })?;
-        records.push(record);
-        whole += line.len() as u64 + 1;
+        let whole = line.strip_suffix(b"\n").filter(|line| !line.contains(&0));
+        let Some(text) = whole else { break };
+        let at = || (path.to_path_buf(), index + 1);
+        let body = checked(text).ok_or_else(|| {
+            let (path, line) = at();
+            JournalError::Damaged { path, line }
+        })?;
+        let foreign = |why: String| {
+            let (path, line) = at();
+            JournalError::Foreign { path, line, why }
+        };
+        contents.length += line.len() as u64;
+        if index == 0 && format(body) != BARE {
+            if format(body) != FORMAT {
+                return Err(foreign(format!("format {}", format(body))));
+            }
+            let opening = serde_json::from_slice(body).map_err(|e| foreign(e.to_string()))?;
+            contents.opening = Some(opening);
+            contents.opening_length = contents.length;
+        } else {
+            let record = serde_json::from_slice(body).map_err(|e| foreign(e.to_string()))?;
+            contents.records.push(record);
+        }
     }
-    Ok((records, whole))
+    Ok(contents)
 }
 
-fn parse(line: &[u8]) -> Option<Record> {
+/// The format that the first line says the file is in.
+fn format(body: &[u8]) -> u32 {
+    #[derive(Deserialize)]
+    struct Format {
+        journal: u32,
+    }
+    serde_json::from_slice(body).map_or(BARE, |format: Format| format.journal)
+}
+
+/// What the checksum is of, if it is right.
+fn checked(line: &[u8]) -> Option<&[u8]> {
     if *line.get(8)? != b' ' {
         return None;
     }
     let (sum, body) = (line.get(..8)?, line.get(9..)?);
     let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
-    (sum == crc32fast::hash(body)).then(|| serde_json::from_slice(body).ok())?
+    (sum == crc32fast::hash(body)).then_some(body)
 }
 
 fn io_error(verb: &'static str, path: &Path, source: io::Error) -> JournalError {
@@ -157,53 +308,4 @@ fn io_error(verb: &'static str, path: &Path, source: io::Error) -> JournalError 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
-        let dir = tempfile::tempdir().expect("directory");
-        let path = dir.path().join("journal");
-        let mut journal = Journal::open(&path).expect("open");
-        for (n, fact) in [Fact::Accepted, Fact::SandboxMaking, Fact::Creating { c: 0, inc: 0 }]
-            .iter()
-            .enumerate()
-        {
-            let at = At { mono: Mono(n as u64), wall: Wall(9) };
-            journal.append(at, fact).expect("append");
-        }
-        let bytes = std::fs::read(&path).expect("read");
-        (dir, path, bytes)
-    }
-
-    #[test]
-    fn what_was_appended_is_read_again() {
-        let (_dir, path, _) = written();
-        let facts: Vec<_> = read(&path).expect("read").into_iter().map(|r| r.fact).collect();
-        assert_eq!(facts, [Fact::Accepted, Fact::SandboxMaking, Fact::Creating { c: 0, inc: 0 }]);
-    }
-
-    #[test]
-    fn a_cut_at_any_byte_leaves_the_whole_records_before_it() {
-        let (_dir, path, bytes) = written();
-        for length in 0..bytes.len() {
-            std::fs::write(&path, &bytes[..length]).expect("write");
-            let whole = bytes[..length].iter().filter(|b| **b == b'\n').count();
-            assert_eq!(read(&path).expect("read").len(), whole, "cut at {length}");
-        }
-    }
-
-    #[test]
-    fn a_changed_byte_is_reported_and_never_read_over() {
-        let (_dir, path, bytes) = written();
-        let last = bytes.len() - 1;
-        for at in 0..last {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1;
-            std::fs::write(&path, &damaged).expect("write");
-            assert!(
-                matches!(read(&path), Err(JournalError::Damaged { .. })),
-                "byte {at} was changed"
-            );
-        }
-    }
-}
+mod tests;

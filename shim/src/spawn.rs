@@ -18,6 +18,7 @@ use runtime::state_dir::{self, make_dir};
 
 use crate::pod::compile::containers;
 use crate::pod::file::{Definition, Owner, PodFile, PodNetwork, PullOverride};
+use crate::pod::scrap::{self, Stays};
 
 /// What a user wants of all pods of one `podshim run`.
 #[derive(Clone, Debug)]
@@ -85,7 +86,7 @@ impl Spawner {
         let uid = new_uid()?;
         pod.metadata.uid = Some(uid.clone());
         pod.metadata.creation_timestamp = time(runtime::clock::now().wall);
-        let file = self.pod_file(pod, &self.objects);
+        let file = self.pod_file(pod, &self.objects)?;
         let pod = file.pod.clone();
         let (child, channel) = self.make(&uid, &file, |dir| self.keep_owned(dir))?;
         let name = pod.metadata.name.clone().unwrap_or_default();
@@ -99,7 +100,7 @@ impl Spawner {
     /// Makes a pod that has its uid, and starts a shim that outlives this process.
     pub fn spawn_kept(&self, pod: Pod, objects: &[Object]) -> anyhow::Result<Child> {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let file = self.pod_file(pod, objects);
+        let file = self.pod_file(pod, objects)?;
         self.make(&uid, &file, |dir| self.keep(dir, None))
     }
 
@@ -119,24 +120,29 @@ impl Spawner {
             make_dir(&dir.kept, 0o700)?;
             link(&dir.dir, &dir.live())?;
             make_dir(&dir.dir, 0o700)?;
+            if file.owner.is_none() {
+                link(&dir.kept_journal(), &dir.journal())?;
+            }
         }
         let made = file
             .write(&dir.spec())
             .and_then(|()| self.make_log_dirs(file))
             .and_then(|()| start(&dir.dir));
         made.inspect_err(|_| {
-            // Nothing runs yet: what was made is taken back.
-            if let Err(left) = crate::pod::scrap::own(&self.layout, uid) {
+            // Nothing runs yet: what was made is taken back, and not what was there before.
+            let stays = if file.owner.is_none() { Stays::Kept } else { Stays::Nothing };
+            if let Err(left) = scrap::own(&self.layout, uid, stays) {
                 tracing::warn!("{left:#}");
             }
         })
     }
 
-    fn pod_file(&self, pod: Pod, objects: &[Object]) -> PodFile {
+    fn pod_file(&self, pod: Pod, objects: &[Object]) -> anyhow::Result<PodFile> {
         let Definition { pod, objects, always_written, at_start } = Definition::of(pod, objects);
-        PodFile {
+        Ok(PodFile {
             objects,
             pod,
+            life: new_uid()?,
             origin: None,
             changed: None,
             superseded: Vec::new(),
@@ -153,7 +159,7 @@ impl Spawner {
             at_start,
             pull_environment: crate::cli::registries::environment(),
             owner: self.owner.clone(),
-        }
+        })
     }
 
     fn take_name(&self, namespace: &str, name: &str, uid: &str) -> anyhow::Result<()> {
@@ -215,7 +221,11 @@ impl Spawner {
         let pod =
             self.layout.pod_logs(&field(&meta.namespace), &field(&meta.name), &field(&meta.uid));
         make_dir(&self.layout.log_records(), 0o700)?;
-        link(&pod, &self.layout.log_records().join(field(&meta.uid)))?;
+        let record = self.layout.log_records().join(field(&meta.uid));
+        // A pod that is made again has it.
+        if fs::read_link(&record).ok().as_ref() != Some(&pod) {
+            link(&pod, &record)?;
+        }
         let spec = file.pod.spec.clone().unwrap_or_default();
         for container in containers(&spec) {
             make_dir(&pod.join(&container.name), 0o755)?;
@@ -255,7 +265,7 @@ mod tests {
     #[test]
     fn uids_are_version_4() {
         let uid = new_uid().expect("uid");
-        assert!(crate::pod::scrap::is_uid(&uid));
+        assert!(scrap::is_uid(&uid));
         assert_eq!(&uid[14..15], "4");
     }
 }

@@ -67,7 +67,8 @@ pub struct Change {
 pub enum End {
     /// No main is left to run or to restart.
     Completed,
-    /// An init container failed and may not be retried.
+    /// An init container failed and may not be retried, or the pod was lost before all its mains had run
+    /// and may not begin again.
     InitFailed,
     /// `spec.activeDeadlineSeconds` is over.
     DeadlineExceeded,
@@ -123,6 +124,9 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         upgraded: bool,
     },
+    /// Everything of the pod that lived is gone, because the host was booted anew or its state directory
+    /// emptied. The pod's counts, its last exits and its volumes on disk are still there.
+    SandboxLost,
     /// Intent of [`Action::MakeSandbox`].
     SandboxMaking,
     /// The pod's namespaces, cgroup and volumes exist.

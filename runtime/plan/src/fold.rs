@@ -7,10 +7,10 @@
 use crate::fact::{Change, Exit, Fact, Hook, Stop};
 use crate::model::{Container, Kind, Pod, Probe};
 use crate::rules::probe::TRIES;
-use crate::rules::{asked, backoff, restart};
+use crate::rules::{asked, backoff, loss, restart};
 use crate::state::{
     Attempts, Clock, Deletion, Early, Ending, Failures, HookRun, Image, Incarnation, Life, Record,
-    Restarting, Run, SandboxPhase, State, Stopping,
+    Restarting, Run, Sandbox, SandboxPhase, State, Stopping,
 };
 use crate::status;
 use crate::time::At;
@@ -21,6 +21,7 @@ pub fn fold(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
         Fact::Accepted => {
             state.accepted.get_or_insert(at);
         }
+        Fact::SandboxLost => lose(pod, state, at),
         Fact::SandboxMaking | Fact::SandboxReady | Fact::SandboxFailed { .. } => {
             sandbox(state, at, fact)
         }
@@ -75,10 +76,47 @@ fn sandbox(state: &mut State, at: At, fact: &Fact) {
         }
         _ => {
             sandbox.failures = Failures::default();
+            sandbox.lost = false;
             SandboxPhase::Ready
         }
     };
     sandbox.since = Some(at.mono);
+}
+
+/// Nothing of the pod lives any more. How what ran has ended nobody saw. If the pod is made again, it begins
+/// at its first init container, and nothing that went wrong in the world of before delays it.
+fn lose(pod: &Pod, state: &mut State, at: At) {
+    if state.torn_down || state.accepted.is_none() {
+        return;
+    }
+    let circumstances = Circumstances {
+        ends: true,
+        starts_over: matches!(state.restarting_all, Restarting::Killing(_)),
+    };
+    let lost = Exit { code: 137, lost: true, ..Exit::default() };
+    for (container, record) in pod.containers.iter().zip(&mut state.records) {
+        if let Some(i) = record.incarnations.iter().position(Incarnation::runs) {
+            exited(container, record, i, at, &lost, circumstances);
+        }
+        record.incarnations.clear();
+        record.image = Image::default();
+        record.create = Failures::default();
+        record.backoff = None;
+    }
+    state.sandbox = Sandbox { lost: true, ..Sandbox::default() };
+    if state.ending.is_some() {
+        return;
+    }
+    if !loss::is_made_again(pod, state) {
+        state.sandbox.phase = SandboxPhase::GivenUp;
+        return;
+    }
+    state.initialized = false;
+    for (container, record) in pod.containers.iter().zip(&mut state.records) {
+        record.completed = false;
+        record.seen_started = false;
+        record.forced |= container.kind == Kind::Init && record.last.is_some();
+    }
 }
 
 /// A deletion gives at least one second, and a repeated one can only shorten.

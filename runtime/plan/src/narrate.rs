@@ -53,6 +53,10 @@ pub fn narrate(pod: &Pod, state: &State, fact: &Fact) -> Vec<Event> {
                         taken the pod over";
             vec![event(true, "Adopted", text, None)]
         }
+        Fact::SandboxMaking if state.sandbox.lost && state.sandbox.failures.count == 0 => {
+            let text = "Pod sandbox changed, it will be killed and re-created.";
+            vec![event(false, "SandboxChanged", text, None)]
+        }
         Fact::SandboxFailed { reason, message, .. } => {
             let message = match reason.as_str() {
                 "FailedCreatePodSandBox" => format!("Failed to create pod sandbox: {message}"),

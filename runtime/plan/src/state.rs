@@ -4,6 +4,8 @@
 //! what follows from them is asked of `rules`. The executor reads the live incarnations from it;
 //! everybody else reads [`crate::status`].
 
+use serde::{Deserialize, Serialize};
+
 use crate::fact::{End, Exit, Hook, ProbeKind, Stop};
 use crate::model::{Container, Pod};
 use crate::status::Conditions;
@@ -15,7 +17,7 @@ pub(crate) const FIRST_DELAY_S: u32 = 10;
 pub(crate) const MAX_DELAY_S: u32 = 300;
 
 /// The folded facts of one pod.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub(crate) accepted: Option<At>,
     pub(crate) sandbox: Sandbox,
@@ -52,6 +54,12 @@ impl State {
             conditions: Conditions::default(),
             latest: Mono::default(),
         }
+    }
+
+    /// Whether the pod was accepted.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.accepted.is_some()
     }
 
     /// Whether everything is removed, so that nothing will ever happen to this pod again.
@@ -116,7 +124,7 @@ impl State {
 }
 
 /// How the pod stands with starting over (a rule `RestartAllContainers`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Restarting {
     /// It never did.
     #[default]
@@ -128,7 +136,7 @@ pub(crate) enum Restarting {
 }
 
 /// Where an incarnation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Life {
     /// Its creator is at work.
     Creating,
@@ -143,7 +151,7 @@ pub enum Life {
 }
 
 /// One creation of a container.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incarnation {
     /// Its number.
     pub inc: u32,
@@ -243,7 +251,8 @@ impl Incarnation {
 }
 
 /// One probe's attempts at one incarnation.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Attempts {
     /// When the newest began that counts; early ones do not.
     pub last: Option<Mono>,
@@ -267,14 +276,15 @@ pub(crate) struct Attempts {
 }
 
 /// Whether an attempt is between two periods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Early {
     Yes,
     No,
 }
 
 /// How far a hook of an incarnation is.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct HookRun {
     pub begun: Option<Mono>,
     pub ended: Option<Mono>,
@@ -288,14 +298,14 @@ impl HookRun {
 }
 
 /// A stop of one container of a living pod.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stopping {
     pub why: Stop,
     pub clock: Clock,
 }
 
 /// A grace period that runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Clock {
     pub since: Mono,
     pub grace_s: u32,
@@ -308,7 +318,7 @@ impl Clock {
 }
 
 /// Somebody wants the pod gone.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Deletion {
     pub clock: Clock,
     /// When it was asked for.
@@ -316,7 +326,7 @@ pub(crate) struct Deletion {
 }
 
 /// The end of the pod, from its first moment on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ending {
     pub why: End,
     /// The pod's one clock. A repeated deletion replaces it by one that ends earlier.
@@ -324,7 +334,7 @@ pub(crate) struct Ending {
 }
 
 /// A finished run of a container.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub inc: u32,
     pub container_id: Option<String>,
@@ -342,7 +352,8 @@ pub(crate) struct Run {
 }
 
 /// What is known of one container.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Record {
     pub image: Image,
     pub incarnations: Vec<Incarnation>,
@@ -394,7 +405,8 @@ impl Record {
 }
 
 /// What is known of a container's image.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Image {
     pub id: Option<String>,
     /// It was asked for since the last creation (for `imagePullPolicy: Always`).
@@ -404,13 +416,14 @@ pub(crate) struct Image {
 }
 
 /// Failures in a row of one thing, and when to try again: 10 s, 20 s, … 300 s after the last.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Failures {
     pub count: u32,
     pub last: Option<Failure>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Failure {
     pub at: Mono,
     pub reason: String,
@@ -437,7 +450,7 @@ impl Failures {
 }
 
 /// A container's entry in the table of restart delays.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Backoff {
     pub delay_s: u32,
     /// When a start was decided last.
@@ -445,16 +458,19 @@ pub(crate) struct Backoff {
 }
 
 /// What is known of the pod sandbox.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Sandbox {
     pub phase: SandboxPhase,
     /// Of the last change of `phase`.
     pub since: Option<Mono>,
     pub failures: Failures,
+    /// There was one, which is gone, and there is no other yet.
+    pub lost: bool,
 }
 
 /// Where a pod's sandbox stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxPhase {
     /// There is none.
     #[default]
@@ -465,4 +481,6 @@ pub enum SandboxPhase {
     Ready,
     /// It cannot be made, and trying again cannot help.
     Impossible,
+    /// It is gone, and not made again, because nothing of the pod is to run any more.
+    GivenUp,
 }

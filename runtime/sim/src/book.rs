@@ -11,6 +11,7 @@ use plan::{Container, End, Fact, Hook, Kind, Mono, Pod, ProbeKind, Stop};
 use crate::schedule::Schedule;
 
 mod exits;
+mod loss;
 mod notes;
 
 /// A promise that was broken.
@@ -194,6 +195,8 @@ pub(crate) enum Sandbox {
     Making,
     Yes,
     Never,
+    /// It is gone, and nothing of the pod is to run again.
+    GivenUp,
 }
 
 /// The whole book.

@@ -201,7 +201,7 @@ impl Temper {
         let after_ms = if rng.percent(30) { after_ms / 1000 * 1000 } else { after_ms };
         let containers = pod.containers.len() as u64;
         let container = |rng: &mut Rng| usize::try_from(rng.below(containers)).unwrap_or(0);
-        let how = match rng.below(18) {
+        let how = match rng.below(19) {
             0..=2 => How::Delete { grace_s: None },
             3..=5 => How::Delete { grace_s: Some(rng.pick(&[0, 0, 1, 2, 3, 10, 40])) },
             6 => How::KillAll,
@@ -213,6 +213,7 @@ impl Temper {
             13 if rng.percent(50) => How::NewImage { c: container(rng) },
             13 => How::Resize { c: container(rng) },
             14 => How::Deadline { seconds: rng.pick(&[1, 20, 300]) },
+            18 => How::Reboot,
             15 => How::StartAgain { c: container(rng) },
             _ => How::Stop { c: container(rng) },
         };

@@ -20,7 +20,8 @@
 //! `exits CODE after TIME`. Else it runs until it is told to stop and obeys, unless it `ignores its
 //! signal`. Clauses about it are separated by commas: `startup|readiness|liveness fails N times` (then
 //! succeeds), `… fails for ever`, `… succeeds N times` (then fails), `post-start|pre-stop takes TIME`, `…
-//! fails`. A user may `delete after TIME [grace=N]` and `restart|change|stop|start NAME after TIME`.
+//! fails`. A user may `delete after TIME [grace=N]`, `restart|change|stop|start NAME after TIME`, and `reboot
+//! after TIME`: the host.
 
 mod cue;
 mod judge;
@@ -100,6 +101,8 @@ pub enum UserAct {
         /// With this grace period, in seconds, or the pod's own.
         grace_s: Option<u32>,
     },
+    /// Boots the host anew.
+    Reboot,
     /// Does something to a container.
     To {
         /// Its name.

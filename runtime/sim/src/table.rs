@@ -97,6 +97,7 @@ fn words(pod: &Pod, state: &State, fact: &Fact) -> Option<(Option<usize>, String
     Some(match fact {
         Fact::Accepted => (None, "is accepted".to_owned()),
         Fact::Adopted { .. } => (None, "is taken over by another shim".to_owned()),
+        Fact::SandboxLost => (None, "has lost its sandbox and all that ran in it".to_owned()),
         Fact::SandboxReady => (None, "has its sandbox".to_owned()),
         Fact::SandboxFailed { message, .. } => (None, format!("gets no sandbox: {message}")),
         Fact::DeleteAsked { grace_s } => (None, format!("is to be deleted {}", grace(grace_s))),

@@ -22,7 +22,7 @@ pub struct Tally {
 }
 
 /// Kinds of fault, in the order of [`Tally::faults`].
-pub const FAULTS: [&str; 28] = [
+pub const FAULTS: [&str; 29] = [
     "sandbox failed",
     "image failed",
     "creation failed",
@@ -49,6 +49,7 @@ pub const FAULTS: [&str; 28] = [
     "podshim died before an action",
     "podshim died after an action",
     "exit that nobody saw",
+    "host booted anew",
     "fact told twice",
     "clock jumped or timer late",
 ];
@@ -82,6 +83,7 @@ pub(crate) enum Fault {
     DiedBefore,
     DiedAfter,
     Lost,
+    Rebooted,
     Twice,
     Clock,
 }

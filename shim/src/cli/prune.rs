@@ -14,7 +14,7 @@ use super::terminal::{Output, complain};
 use super::{FAILED, PruneArgs, one_line};
 use crate::pod::network;
 use crate::pod::sandbox::remove_tree;
-use crate::pod::scrap::{self, Verdict};
+use crate::pod::scrap::{self, Stays, Verdict};
 use crate::run::objects;
 
 /// Scraps pods whose shim and owner are dead, removes leftovers and the logs of pods that are gone.
@@ -32,7 +32,11 @@ pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
         pruning.output.line(format_args!("removed {name}"));
     }
     for uid in names_in(&layout.all_kept())? {
-        pruning.step(scrap::leftover(layout, &uid), |found| {
+        // A daemon goes on with it.
+        if !args.all && layout.pod(&uid).kept_journal().exists() {
+            continue;
+        }
+        pruning.step(scrap::leftover(layout, &uid, Stays::Nothing), |found| {
             found.then(|| format!("removed what was left of pod {uid}"))
         });
     }

@@ -19,6 +19,7 @@ use super::terminal::{Output, complain};
 use super::{CANNOT, FAILED};
 use crate::pod::compile::{compile, containers};
 use crate::pod::file::PodFile;
+use crate::pod::past::Beginning;
 use crate::run;
 use crate::timeline::{self, render};
 
@@ -188,6 +189,7 @@ fn pod_of(path: &Path) -> anyhow::Result<Option<plan::Pod>> {
         all.filter(|(_, c)| wanted(c)).map(|(index, _)| index).collect::<Vec<_>>()
     };
     let file = PodFile {
+        life: String::new(),
         origin: None,
         changed: None,
         superseded: Vec::new(),
@@ -268,7 +270,7 @@ fn svg(life: &Life) -> String {
     };
     let records: Vec<_> = life.journal.iter().map(record).collect();
     let now = records.last().map_or(plan::Mono(0), |r| r.mono);
-    render::svg(&timeline::of(life.pod.clone(), &records, now))
+    render::svg(&timeline::of(Beginning::of(life.pod.clone()), &records, now))
 }
 
 /// Lives many lives, on all processors, and prints what was seen.

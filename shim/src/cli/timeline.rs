@@ -8,8 +8,8 @@ use bundles::layout::Layout;
 use super::relay::window_size;
 use super::terminal::Output;
 use super::{TimelineArgs, TimelineOutput, find_pod};
-use crate::pod::compile::origin;
 use crate::pod::file::PodFile;
+use crate::pod::past;
 use crate::timeline::{self, render};
 
 /// The width of what is no terminal.
@@ -20,8 +20,10 @@ pub fn timeline(layout: &Layout, args: &TimelineArgs) -> anyhow::Result<i32> {
     let pod = find_pod(layout, &args.namespace, &args.pod)?;
     let dir = layout.pod(&pod.uid);
     let file = PodFile::read(&dir.spec())?;
-    let records = runtime::journal::read(&dir.journal()).context("cannot read its history")?;
-    let made = timeline::of(origin(&file), &records, runtime::clock::mono());
+    let contents = runtime::journal::read(&dir.journal()).context("cannot read its history")?;
+    runtime::clock::set_ahead(contents.ahead());
+    let beginning = past::beginning(&file, &contents);
+    let made = timeline::of(beginning, &contents.records, runtime::clock::mono());
     let mut output = Output::default();
     match args.output {
         None => {

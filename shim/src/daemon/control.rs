@@ -167,7 +167,7 @@ fn seen(pod: &Value, over: bool, now: At) -> WorkloadPod {
     })
 }
 
-/// A moment of the wall clock on both clocks; one before the host's boot is its boot.
+/// A moment of the wall clock on both clocks.
 fn since(time: &str, now: At) -> At {
     let seconds = humantime::parse_rfc3339(time).ok();
     let wall = seconds.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());

@@ -30,6 +30,7 @@ use crate::cli::{DaemonArgs, names_in, printable, tell};
 use crate::knobs;
 use crate::pod::file::PodFile;
 use crate::pod::result::PodResult;
+use crate::pod::scrap::{self, Stays};
 use crate::spawn::Spawner;
 
 mod admit;
@@ -66,6 +67,8 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
     if let Ok(errors) = std::io::stderr().as_fd().try_clone_to_owned() {
         runtime::diagnostics::begin(errors.into());
     }
+    // A moment that an object tells may lie before the host's boot.
+    runtime::clock::set_ahead(runtime::clock::ahead_as_wall());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _lock = lock(&layout)?;
     let service = service::Service::of_systemd();
@@ -160,10 +163,23 @@ impl Daemon {
                 PodResult::forget(&self.layout, uid)?;
             }
         }
+        for uid in names_in(&self.layout.all_kept())? {
+            if self.is_nobodys(&uid) && scrap::leftover(&self.layout, &uid, Stays::Nothing)? {
+                tracing::warn!("removed what was left of pod {uid}, which is over");
+            }
+        }
         let pods: Vec<Rc<Value>> =
             self.store.borrow().list(Kind::Pod).map(|(_, pod)| pod.clone()).collect();
         pods.iter().filter(|pod| self.is_unfinished(pod)).for_each(|pod| self.begin(pod));
         Ok(())
+    }
+
+    /// Whether what is kept of a pod is of no use: it was the daemon's, and is over or was removed.
+    fn is_nobodys(&self, uid: &str) -> bool {
+        let store = self.store.borrow();
+        let pod = store.find(Kind::Pod, uid);
+        self.layout.pod(uid).kept_journal().exists()
+            && pod.is_none_or(|(_, pod)| !self.is_unfinished(pod))
     }
 
     /// A pod of the daemon's that lives and is not in the store: the store was damaged.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::Daemon;
 use super::store::{Key, Kind};
 use crate::pod::result::PodResult;
-use crate::pod::scrap;
+use crate::pod::scrap::{self, Stays};
 use crate::pod::{diagnostics, failpoint};
 use crate::protocol::{Reply, Request};
 
@@ -116,11 +116,11 @@ impl Life {
                     tokio::time::sleep(LOOK).await;
                 }
                 Found::Busy => tokio::time::sleep(LOOK).await,
-                Found::Rest => scrap::own(&self.daemon.layout, &self.uid)?,
+                Found::Rest => scrap::own(&self.daemon.layout, &self.uid, Stays::Kept)?,
                 Found::Orphan => {
                     self.adoptions += 1;
                     if self.adoptions > ADOPTIONS_MAX && self.is_deleting() {
-                        scrap::own(&self.daemon.layout, &self.uid)?;
+                        scrap::own(&self.daemon.layout, &self.uid, Stays::Nothing)?;
                         continue;
                     }
                     if self.adoptions > ADOPTIONS_MAX {
@@ -134,13 +134,18 @@ impl Life {
                 }
                 Found::Result(result) => return self.take_note(&result),
                 Found::Nothing if self.is_deleting() => return self.forget(),
-                Found::Nothing if self.was_there => return self.is_lost(),
+                Found::Nothing if self.was_there && !self.is_kept() => return self.is_lost(),
                 Found::Nothing => {
                     self.spawn()?;
                     self.until_born().await;
                 }
             }
         }
+    }
+
+    /// Whether it can be made again as what it was.
+    fn is_kept(&self) -> bool {
+        self.daemon.layout.pod(&self.uid).kept_journal().exists()
     }
 
     async fn find(&mut self) -> anyhow::Result<Found> {
@@ -186,8 +191,8 @@ impl Life {
     fn spawn(&self) -> anyhow::Result<()> {
         let layout = &self.daemon.layout;
         let Some(object) = self.object() else { return Ok(()) };
-        // What a reboot or a kill left of it.
-        scrap::leftover(layout, &self.uid)?;
+        // What a reboot or a kill left of it, but for what it goes on with.
+        scrap::leftover(layout, &self.uid, Stays::Kept)?;
         let pod: Pod = serde_json::from_value((*object).clone())?;
         let objects = self.daemon.read_by_pods(&self.key.namespace);
         let child = self.daemon.spawner.spawn_kept(Pod { status: None, ..pod }, &objects)?;
@@ -293,6 +298,8 @@ impl Life {
             self.daemon.store.borrow_mut().put(Kind::Pod, new)?;
         }
         failpoint::at(&self.daemon.layout, "daemon:noted");
+        // Its shim may have died before it could remove them, and the host with it.
+        scrap::leftover(&self.daemon.layout, &self.uid, Stays::Nothing)?;
         PodResult::forget(&self.daemon.layout, &self.uid)
     }
 
@@ -300,6 +307,7 @@ impl Life {
         if self.object().is_none() {
             return Ok(());
         }
+        scrap::leftover(&self.daemon.layout, &self.uid, Stays::Nothing)?;
         self.daemon.store.borrow_mut().remove(&self.key)?;
         failpoint::at(&self.daemon.layout, "daemon:removed");
         Ok(())

@@ -21,45 +21,17 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, bail};
 use bundles::image::{Hold, Image, Reference};
-use plan::{Fact, Hook, Incarnation as Known, Life, ProbeKind, SandboxPhase, State};
+use plan::{Fact, Hook, Incarnation as Known, Life, ProbeKind, SandboxPhase};
 use runtime::cgroup::Members;
 use runtime::container::{Process, cgroup_name};
-use runtime::journal::Record;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::change::Superseded;
 use super::children::Incarnation;
 use super::compile;
-use super::file::PodFile;
-use super::history::History;
-use super::machine::{Machine, event_of};
+use super::machine::Machine;
 use super::{failpoint, kept, tokens};
 use crate::protocol::Reply;
-
-/// What a journal says of a pod.
-pub struct Past {
-    /// The pod as it is now.
-    pub pod: plan::Pod,
-    /// Everything that was folded.
-    pub state: State,
-    /// What has been told.
-    pub history: History,
-}
-
-/// Folds a journal.
-pub fn past(file: &PodFile, records: &[Record]) -> Past {
-    let mut pod = compile::origin(file);
-    let mut state = State::new(&pod);
-    let mut history = History::default();
-    for record in records {
-        for event in plan::narrate(&pod, &state, &record.fact) {
-            history.add(event_of(&pod, record.at(), &event));
-        }
-        plan::fold(&pod, &mut state, record.at(), &record.fact);
-        plan::change(&mut pod, &record.fact);
-    }
-    Past { pod, state, history }
-}
 
 impl Machine {
     /// Takes the pod over, with what the keeper held.
@@ -89,7 +61,7 @@ impl Machine {
                 self.end_making_sandbox();
             }
             SandboxPhase::Ready => self.enter_sandbox(held)?,
-            SandboxPhase::Absent | SandboxPhase::Impossible => {}
+            SandboxPhase::Absent | SandboxPhase::Impossible | SandboxPhase::GivenUp => {}
         }
         self.forget_superseded();
         self.finish_hooks();

@@ -78,7 +78,6 @@ impl Machine {
             superseded: self.superseded_by(&change),
             always_written: merged(&self.file.always_written, &always_written),
             at_start: merged(&self.file.at_start, &at_start),
-            origin: Some(self.file.origin.clone().unwrap_or_else(|| self.pod.clone())),
             pod: change.pod.clone(),
             objects,
             ..self.file.clone()

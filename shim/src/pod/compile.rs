@@ -57,11 +57,6 @@ pub fn compile(file: &PodFile) -> plan::Pod {
     }
 }
 
-/// The pod that the journal begins with.
-pub fn origin(file: &PodFile) -> plan::Pod {
-    file.origin.clone().unwrap_or_else(|| compile(file))
-}
-
 fn policy(text: &str) -> plan::RestartPolicy {
     match text {
         "Never" => plan::RestartPolicy::Never,

@@ -117,7 +117,10 @@ pub struct OldDefinition {
 pub struct PodFile {
     /// The pod, with uid and with defaults applied.
     pub pod: Pod,
-    /// The pod as it was first, if it has been changed since: what its journal begins with.
+    /// Which making of the pod's live directory this is: another one means that all that lived is gone.
+    #[serde(default)]
+    pub life: String,
+    /// The pod as it was first, if a podshim changed it whose journals (format 0) do not say that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<plan::Pod>,
     /// The change that made it what it is, if there was one: its journal may not have it yet.

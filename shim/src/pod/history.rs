@@ -5,13 +5,16 @@
 
 use std::collections::VecDeque;
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use crate::protocol::PodEvent;
 
 /// How much of a pod's history is kept.
 const EVENTS_MAX: usize = 256;
 
 /// Events of a pod, the one that happened last at the end.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     events: VecDeque<PodEvent>,
 }
@@ -33,6 +36,16 @@ impl History {
         }
         self.events.push_back(event.clone());
         event
+    }
+
+    /// What [`History::recall`] makes the same history of.
+    pub fn keep(&self) -> Value {
+        serde_json::to_value(&self.events).unwrap_or_default()
+    }
+
+    /// A history that was kept; of one that is not understood nothing is remembered.
+    pub fn recall(kept: &Value) -> History {
+        History { events: VecDeque::deserialize(kept).unwrap_or_default() }
     }
 
     /// All of them.

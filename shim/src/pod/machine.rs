@@ -28,18 +28,18 @@ use rustix::time::{
 use super::change::Superseded;
 use super::children::{Creating, Incarnation};
 use super::clients::Clients;
-use super::compile;
 use super::execs::Running;
 use super::file::PodFile;
 use super::history::History;
 use super::hooks::Sleeping;
 use super::image::Pull;
 use super::notify::Notifier;
+use super::past::{self, Found, Past};
 use super::requests::Asking;
 use super::result::PodResult;
 use super::signals::Signals;
 use super::tokens::{self, Token};
-use super::{adopt, clients, failpoint, kept};
+use super::{clients, failpoint, kept};
 use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
 
 /// One pod being run.
@@ -101,8 +101,7 @@ pub struct Machine {
     held: HashMap<String, OwnedFd>,
     /// What this process is to become, and who wants that.
     upgrade: Option<(u32, OwnedFd)>,
-    /// A shim had this pod before.
-    has_past: bool,
+    found: Found,
     history: History,
     last_status: serde_json::Value,
     last_waiting: Vec<Waiting>,
@@ -126,8 +125,8 @@ impl Machine {
             Some(lock) => File::from(lock),
             None => lock(&dir)?,
         };
-        let (journal, records) = Journal::take_on(&dir.journal())?;
-        let adopt::Past { pod, state, history } = adopt::past(&file, &records);
+        let (journal, past, found) = past::take_on(&file, &dir)?;
+        let Past { pod, state, history } = past;
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .context("cannot become a subreaper")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make epoll")?;
@@ -163,7 +162,7 @@ impl Machine {
             filters: super::sandbox::filters(&spec, &host, &layout),
             host,
             state,
-            has_past: !records.is_empty(),
+            found,
             keeper,
             held,
             upgrade: None,
@@ -215,10 +214,12 @@ impl Machine {
     /// Until nothing is left of the pod.
     pub fn run(&mut self, upgraded: bool) -> anyhow::Result<()> {
         let held = std::mem::take(&mut self.held);
-        if self.has_past {
-            self.adopt(held, upgraded)?;
-        } else {
-            self.record(Fact::Accepted);
+        match self.found {
+            Found::New => {
+                self.record(Fact::Accepted);
+            }
+            Found::Before => self.adopt(held, upgraded)?,
+            Found::Lost => {}
         }
         if let Some(Err(e)) = self.keeper.as_ref().map(Keeper::took_on) {
             tracing::warn!("the keeper does not listen: {e}");
@@ -293,7 +294,17 @@ impl Machine {
         for event in events {
             self.tell_event(at, &event);
         }
+        self.shorten_journal();
         at
+    }
+
+    /// What it has become too long for is forgotten; what is known stays.
+    fn shorten_journal(&mut self) {
+        let (pod, state, history) = (&self.pod, &self.state, &self.history);
+        let past = || Past { pod: pod.clone(), state: state.clone(), history: history.clone() };
+        if let Err(e) = past::shorten(&mut self.journal, &self.file, &self.dir, past) {
+            tracing::error!("{}", crate::cli::one_line(&e));
+        }
     }
 
     /// The pod's lock, until it is given up.
@@ -347,7 +358,9 @@ impl Machine {
         if let Some(said) = said {
             reason = format!("{reason}; it says {said:?}");
         }
-        PodWaiting { container, reason, since: waiting.since, until: waiting.until }
+        let (since, until) = (waiting.since, waiting.until);
+        let on_boottime = |at: Option<Mono>| at.map(clock::on_boottime);
+        PodWaiting { container, reason, since: on_boottime(since), until: on_boottime(until) }
     }
 
     /// `status` of the pod, with what only the host knows added.
@@ -396,6 +409,7 @@ impl Machine {
 
     fn arm(&self, wake_at: Option<Mono>) -> anyhow::Result<()> {
         let next = [wake_at, self.next_deadline()].into_iter().flatten().min();
+        let next = next.map(clock::on_boottime);
         // An absolute time of zero would disarm the timer; one nanosecond is past as well.
         let at = next.map_or(0, |m| m.0.max(1));
         let value = Timespec {
@@ -573,9 +587,9 @@ impl Machine {
         self.clients.broadcast(&self.epoll, &Reply::Status(Box::new(status)));
         if self.file.timeline {
             match runtime::journal::read(&self.dir.journal()) {
-                Ok(records) => {
-                    let pod = compile::origin(&self.file);
-                    let life = crate::timeline::of(pod, &records, clock::mono());
+                Ok(contents) => {
+                    let beginning = past::beginning(&self.file, &contents);
+                    let life = crate::timeline::of(beginning, &contents.records, clock::mono());
                     self.clients.broadcast(&self.epoll, &Reply::Timeline(Box::new(life)));
                 }
                 Err(e) => tracing::warn!("no timeline: {}", runtime::chain(&e)),

@@ -36,6 +36,7 @@ mod machine;
 pub mod network;
 mod notify;
 mod output;
+pub mod past;
 mod probes;
 mod requests;
 pub mod result;

@@ -1,4 +1,4 @@
-//! Removing a pod whose shim is dead (and, in this release, cannot be adopted by another one).
+//! Removing a pod whose shim is dead, or what a boot has left of it.
 //!
 //! Never next to a living shim: the pod's lock comes first. Never from inside: everything is done
 //! from the host's mount namespace, and what the pod mounted goes with its namespace.
@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use bundles::layout::Layout;
+use bundles::layout::{Layout, PodDir};
 use runtime::cgroup::Members;
 use runtime::state_dir;
 use rustix::fs::{FlockOperation, flock};
@@ -37,16 +37,25 @@ pub fn if_dead(layout: &Layout, uid: &str, all: bool) -> anyhow::Result<Verdict>
     }
     let Some(lock) = lock(&dir.lock())? else { return Ok(Verdict::Alive) };
     let name = file.map(|f| f.pod.metadata.name.unwrap_or_default()).unwrap_or_default();
-    remove(layout, uid, lock)?;
+    remove(layout, uid, lock, Stays::Nothing)?;
     Ok(Verdict::Scrapped(name))
 }
 
-/// Removes a pod of ours whose shim has died under us.
-pub fn own(layout: &Layout, uid: &str) -> anyhow::Result<()> {
+/// What is to stay of a pod whose live directory is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stays {
+    /// Nothing.
+    Nothing,
+    /// What it needs to be made again: its journal and its volumes on disk.
+    Kept,
+}
+
+/// Removes a pod of ours whose shim has died under us, or was never born.
+pub fn own(layout: &Layout, uid: &str, stays: Stays) -> anyhow::Result<()> {
     let Some(lock) = lock(&layout.pod(uid).lock())? else {
         bail!("the shim of pod {uid} lives and does not answer");
     };
-    remove(layout, uid, lock)
+    remove(layout, uid, lock, stays)
 }
 
 /// Whether a shim or a keeper has the pod.
@@ -72,14 +81,14 @@ fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
-fn remove(layout: &Layout, uid: &str, lock: File) -> anyhow::Result<()> {
+fn remove(layout: &Layout, uid: &str, lock: File, stays: Stays) -> anyhow::Result<()> {
     remove_cgroups(uid)?;
     let dir = layout.pod(uid);
     runtime::sandbox::unpin(&dir.pin)?;
     network::of(layout, None)?.detach(uid)?;
     let root_lock = state_dir::lock(layout)?;
     remove_names(layout, uid)?;
-    remove_tree(&dir.kept)?;
+    remove_kept(&dir, stays)?;
     drop(lock);
     remove_tree(&dir.dir)?;
     state_dir::leave_if_last(layout, &root_lock)?;
@@ -108,20 +117,34 @@ fn remove_names(layout: &Layout, uid: &str) -> anyhow::Result<()> {
 /// Removes what is left of a pod of this root that has no live directory any more: a state directory
 /// that was emptied (a reboot, or by hand), or a removal that was cut short. Survivors found by their
 /// control groups are killed first. Says whether there was something.
-pub fn leftover(layout: &Layout, uid: &str) -> anyhow::Result<bool> {
+pub fn leftover(layout: &Layout, uid: &str, stays: Stays) -> anyhow::Result<bool> {
     let dir = layout.pod(uid);
     // Under the root's lock nobody is about to make this pod.
     let _held = state_dir::lock(layout)?;
     // Through the link too: it may live below a state directory that we were not told of.
-    if !is_uid(uid) || dir.dir.exists() || dir.live().exists() {
+    if !is_uid(uid) || !dir.kept.exists() || dir.dir.exists() || dir.live().exists() {
         return Ok(false);
     }
     remove_cgroups(uid)?;
     runtime::sandbox::unpin(&dir.pin)?;
     network::of(layout, None)?.detach(uid)?;
     remove_names(layout, uid)?;
-    remove_tree(&dir.kept)?;
+    remove_kept(&dir, stays)?;
     Ok(true)
+}
+
+fn remove_kept(dir: &PodDir, stays: Stays) -> anyhow::Result<()> {
+    if stays == Stays::Nothing {
+        return remove_tree(&dir.kept);
+    }
+    let stays = [dir.kept_journal(), dir.kept_volumes()];
+    for name in crate::cli::names_in(&dir.kept)? {
+        let path = dir.kept.join(name);
+        if !stays.contains(&path) {
+            remove_tree(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a name has the form of a uid: it becomes a path below which things are removed.

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::cli::{CANNOT, RunArgs, RunOutput, colour_wanted, tell};
 use crate::knobs;
 use crate::pod::diagnostics;
+use crate::pod::scrap::{self, Stays};
 use crate::protocol::{PodEvent, Reply, Request};
 use crate::spawn::{Options, Spawner, new_uid};
 use crate::timeline::{Timeline, render};
@@ -342,7 +343,7 @@ impl Session {
             self.printer.object(&pod.object);
             if lost.is_some() && self.spawner.layout().pod(uid).dir.exists() {
                 // In the middle of removing the last that there is of it.
-                crate::pod::scrap::own(self.spawner.layout(), uid)?;
+                scrap::own(self.spawner.layout(), uid, Stays::Nothing)?;
             }
             return Ok(());
         }
@@ -355,7 +356,7 @@ impl Session {
         ));
         self.workloads[workload].exit_code = Some(CANNOT);
         self.printer.object(&pod.object);
-        crate::pod::scrap::own(self.spawner.layout(), uid)
+        scrap::own(self.spawner.layout(), uid, Stays::Nothing)
     }
 
     fn print_logs(&mut self, uids: &[String]) {

@@ -1,8 +1,10 @@
 //! What happened to a pod and when, as bars: pure, from the journal's facts.
 
-use plan::{Fact, Kind, Mono, Pod};
+use plan::{Fact, Kind, Life, Mono};
 use runtime::journal::Record;
 use serde::{Deserialize, Serialize};
+
+use crate::pod::past::Beginning;
 
 pub mod render;
 
@@ -125,15 +127,17 @@ struct Open {
     since: Mono,
 }
 
-/// Draws the bars, from the pod as it was first. What is still going on ends `now`.
-pub fn of(mut pod: Pod, records: &[Record], now: Mono) -> Timeline {
-    let begin = records.first().map_or(now, |r| r.mono);
+/// Draws the bars, from where the pod's journal begins. What is still going on ends `now`.
+pub fn of(beginning: Beginning, records: &[Record], now: Mono) -> Timeline {
+    let Beginning { mut pod, mut state, at, .. } = beginning;
+    let begun = at.filter(|_| state.has_begun());
+    let begin = begun.or(records.first().map(Record::at)).map_or(now, |at| at.mono);
     let ms = |at: Mono| at.0.saturating_sub(begin.0) as f64 / 1e6;
     let mut rows: Vec<Row> = pod.containers.iter().map(row).collect();
-    let mut open: Vec<Vec<Open>> = vec![Vec::new(); rows.len()];
+    let mut open: Vec<Vec<Open>> =
+        (0..rows.len()).map(|c| open_before(state.incarnations(c), begin)).collect();
     let mut images: Vec<Option<Mono>> = vec![None; rows.len()];
     let mut sandbox_ready_ms = None;
-    let mut state = plan::State::new(&pod);
     for record in records {
         let at = record.mono;
         plan::fold(&pod, &mut state, record.at(), &record.fact);
@@ -183,6 +187,12 @@ pub fn of(mut pod: Pod, records: &[Record], now: Mono) -> Timeline {
             Fact::Stopping { c, inc, .. } | Fact::Signalled { c, inc, .. } => {
                 turn(*c, *inc, Some(Doing::Stopping), None);
             }
+            Fact::SandboxLost => {
+                for (row, open) in rows.iter_mut().zip(&mut open) {
+                    let ended = |o: Open| span(Some(o.inc), o.doing, ms(o.since), ms(at), None);
+                    row.spans.extend(open.drain(..).map(ended));
+                }
+            }
             Fact::Exited { c, inc, exit } => turn(*c, *inc, None, Some(exit.code)),
             _ => {}
         }
@@ -216,6 +226,18 @@ fn row(container: &plan::Container) -> Row {
         hooks: Vec::new(),
         probes: Vec::new(),
     }
+}
+
+/// What was going on already.
+fn open_before(incarnations: &[plan::Incarnation], since: Mono) -> Vec<Open> {
+    let doing = |i: &plan::Incarnation| match i.phase {
+        Life::Creating | Life::Created | Life::Starting => Some(Doing::Created),
+        Life::Running if i.is_started() => Some(Doing::Running),
+        Life::Running => Some(Doing::Starting),
+        Life::Exited => None,
+    };
+    let open = |i: &plan::Incarnation| Some(Open { inc: i.inc, doing: doing(i)?, since });
+    incarnations.iter().filter_map(open).collect()
 }
 
 fn is_started(state: &plan::State, c: usize, inc: u32) -> bool {
@@ -259,7 +281,7 @@ fn span(inc: Option<u32>, doing: Doing, from_ms: f64, to_ms: f64, exit_code: Opt
 
 #[cfg(test)]
 mod tests {
-    use plan::{Exit, ProbeKind, RestartPolicy, Wall};
+    use plan::{Exit, Pod, ProbeKind, RestartPolicy, Wall};
 
     use super::*;
 
@@ -344,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_life_becomes_bars_without_gaps() {
-        let made = of(pod(), &life(), Mono(99_000_000));
+        let made = of(Beginning::of(pod()), &life(), Mono(99_000_000));
         assert_eq!((made.length_ms, made.sandbox_ready_ms), (70.0, Some(10.0)));
         let bars = |row: usize| -> Vec<_> {
             let spans = made.rows[row].spans.iter();
@@ -377,7 +399,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_ends_now() {
-        let made = of(pod(), &life()[..15], Mono(99_000_000));
+        let made = of(Beginning::of(pod()), &life()[..15], Mono(99_000_000));
         let last = made.rows[1].spans.last().expect("a bar");
         assert_eq!((last.doing, last.to_ms, last.exit_code), (Doing::Running, 89.0, None));
     }

@@ -236,10 +236,11 @@ mod tests {
 
     use super::super::{of, tests};
     use super::*;
+    use crate::pod::past::Beginning;
 
     #[test]
     fn pictures_show_every_container_and_every_failure() {
-        let timeline = of(tests::pod(), &tests::life(), Mono(99_000_000));
+        let timeline = of(Beginning::of(tests::pod()), &tests::life(), Mono(99_000_000));
         let shown = text(&timeline, 80);
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].starts_with("side (sidecar) │") && lines[0].contains('█'), "{shown}");

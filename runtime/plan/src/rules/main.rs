@@ -3,9 +3,8 @@
 //! container failed for good, once its `activeDeadlineSeconds` are over, or when somebody deletes it.
 
 use crate::fact::{Action, End};
-use crate::model::Kind;
 use crate::plan::Draft;
-use crate::rules::restart;
+use crate::rules::{loss, restart};
 use crate::state::SandboxPhase;
 
 /// The end of the pod, if one is due.
@@ -21,8 +20,11 @@ pub(crate) fn end_due(draft: &mut Draft) -> Option<Action> {
     if state.sandbox.phase == SandboxPhase::Impossible {
         return end(End::SandboxFailed, pod.grace_s);
     }
+    if state.sandbox.phase == SandboxPhase::GivenUp {
+        return end(loss::end(pod, state), pod.grace_s);
+    }
     let starts_over = state.starts_over();
-    if !starts_over && init_failed(draft) {
+    if !starts_over && restart::init_failed(pod, state) {
         return end(End::InitFailed, pod.grace_s);
     }
     if !starts_over
@@ -38,12 +40,4 @@ pub(crate) fn end_due(draft: &mut Draft) -> Option<Action> {
     }
     draft.wake(deadline);
     None
-}
-
-fn init_failed(draft: &Draft) -> bool {
-    draft.containers().any(|(c, container, record)| {
-        container.kind == Kind::Init
-            && !record.completed
-            && restart::is_done(draft.pod, draft.state, c)
-    })
 }

@@ -8,6 +8,7 @@ pub(crate) mod create;
 pub(crate) mod hook;
 pub(crate) mod image;
 pub(crate) mod init;
+pub(crate) mod loss;
 pub(crate) mod main;
 pub(crate) mod notify;
 pub(crate) mod probe;

@@ -89,6 +89,13 @@ pub(crate) fn is_done(pod: &Pod, state: &State, c: usize) -> bool {
     state.records[c].running().is_none() && !wanted(pod, state, c)
 }
 
+/// Whether an init container has failed for good.
+pub(crate) fn init_failed(pod: &Pod, state: &State) -> bool {
+    pod.containers.iter().enumerate().any(|(c, container)| {
+        container.kind == Kind::Init && !state.records[c].completed && is_done(pod, state, c)
+    })
+}
+
 /// Why a user's wish to restart container `c` is not followed.
 pub(crate) fn refusal(pod: &Pod, state: &State, c: usize) -> Option<&'static str> {
     let Some(record) = state.records.get(c) else { return Some("there is no such container") };

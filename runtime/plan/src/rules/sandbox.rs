@@ -9,8 +9,8 @@ use crate::state::SandboxPhase;
 pub(crate) fn make(draft: &mut Draft) {
     let sandbox = &draft.state.sandbox;
     match sandbox.phase {
-        // `main::end_due` has ended a pod whose sandbox is impossible.
-        SandboxPhase::Ready | SandboxPhase::Impossible => {}
+        // `main::end_due` has ended a pod whose sandbox is impossible or given up.
+        SandboxPhase::Ready | SandboxPhase::Impossible | SandboxPhase::GivenUp => {}
         SandboxPhase::Making => {
             draft.wait(Subject::Pod, "its sandbox is being made", sandbox.since, None);
         }

@@ -3,7 +3,9 @@
 //! Computed after every fact; a condition's time moves only when its value does, its reason and
 //! message follow without that. A failed pod keeps the `Initialized` it had.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::{PodPhase, has_lasting_sandbox, is_ready, phase};
 use crate::model::{Container, Kind, Pod};
@@ -23,7 +25,7 @@ pub struct Condition {
     pub last_transition_time: String,
     /// Why it is not true, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// Why it is not true, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -43,14 +45,14 @@ const INITIALIZED: usize = 1;
 const ALWAYS: usize = 5;
 
 /// The values of the conditions after the last fact, in [`ORDER`].
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Conditions([Value; 6]);
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Value {
     holds: bool,
     since: Wall,
-    reason: Option<&'static str>,
+    reason: Option<Cow<'static, str>>,
     message: Option<String>,
 }
 
@@ -60,7 +62,7 @@ impl Value {
     }
 
     fn no(reason: &'static str, message: Option<String>) -> Value {
-        Value { reason: Some(reason), message, ..Value::default() }
+        Value { reason: Some(reason.into()), message, ..Value::default() }
     }
 }
 
@@ -102,7 +104,7 @@ pub(super) fn shown(state: &State) -> Vec<Condition> {
         kind,
         status: if value.holds { "True" } else { "False" },
         last_transition_time: value.since.rfc3339(),
-        reason: value.reason,
+        reason: value.reason.clone(),
         message: value.message.clone(),
     };
     values.map(show).collect()
@@ -111,7 +113,7 @@ pub(super) fn shown(state: &State) -> Vec<Condition> {
 /// What runs is being killed, so that the pod can start over (KEP-5532).
 fn starts_over(pod: &Pod, state: &State) -> Value {
     if matches!(state.restarting_all, Restarting::Killing(_)) {
-        let reason = Some("RestartAllContainersStarted");
+        let reason = Some("RestartAllContainersStarted".into());
         let message = Some("container exited with restart policy rule".to_owned());
         return Value { reason, message, ..Value::of(true) };
     }
@@ -125,7 +127,7 @@ fn starts_over(pod: &Pod, state: &State) -> Value {
 /// Every init container has completed and every sidecar is started, or a main has run.
 fn initialized(pod: &Pod, state: &State) -> Value {
     if phase(pod, state) == PodPhase::Succeeded {
-        return Value { reason: Some("PodCompleted"), ..Value::of(true) };
+        return Value { reason: Some("PodCompleted".into()), ..Value::of(true) };
     }
     if pod.mains().any(|(c, _)| state.records[c].ever_ran) {
         return Value::of(true);

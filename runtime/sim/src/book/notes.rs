@@ -9,6 +9,7 @@ impl Book {
     pub(super) fn note_fact(&mut self, now: Mono, fact: &Fact) {
         match fact {
             Fact::Accepted => self.accepted = self.accepted.or(Some(now)),
+            Fact::SandboxLost => self.lose(now),
             Fact::SandboxMaking => self.sandbox = Sandbox::Making,
             Fact::SandboxReady if self.sandbox == Sandbox::Making => {
                 self.sandbox = Sandbox::Yes;

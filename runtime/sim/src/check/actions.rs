@@ -292,6 +292,10 @@ impl Book {
         if self.sandbox == Sandbox::Never {
             return Some((End::SandboxFailed, own));
         }
+        if self.sandbox == Sandbox::GivenUp {
+            let why = if self.all_mains_ran() { End::Completed } else { End::InitFailed };
+            return Some((why, own));
+        }
         let starts_over = self.starting_over || self.own.iter().any(|own| own.wants_all);
         if !starts_over {
             let failed =

@@ -27,6 +27,7 @@ impl Scenario {
         for (n, deed) in (0..).zip(&self.deeds) {
             let how = match &deed.what {
                 UserAct::Delete { grace_s } => How::Delete { grace_s: *grace_s },
+                UserAct::Reboot => How::Reboot,
                 UserAct::To { container, deed } => {
                     let Ok(c) = self.index(container) else { continue };
                     match deed {

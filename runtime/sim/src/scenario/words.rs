@@ -20,6 +20,7 @@ impl Scenario {
                 let grace = grace.strip_prefix("grace=").ok_or("grace=SECONDS is expected")?;
                 (time, UserAct::Delete { grace_s: Some(number(grace)?) })
             }
+            ["reboot", "after", time] => (time, UserAct::Reboot),
             [verb, name, "after", time] if deed(verb).is_some() => {
                 self.index(name)?;
                 let container = name.to_owned();

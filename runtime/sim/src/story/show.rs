@@ -83,7 +83,7 @@ impl Teller {
         for condition in status(&self.pod, &self.state, self.at()).conditions {
             let since = clock(&condition.last_transition_time);
             let mut text = format!("{} {} since {since}", condition.kind, condition.status);
-            for more in [condition.reason.map(str::to_owned), condition.message] {
+            for more in [condition.reason.as_deref().map(str::to_owned), condition.message] {
                 // Writing to a String cannot fail.
                 let _ = more.map_or(Ok(()), |more| write!(text, " {more}"));
             }

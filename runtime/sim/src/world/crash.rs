@@ -1,4 +1,4 @@
-//! podshim dies, and a successor takes the pod on.
+//! podshim dies, and a successor takes the pod on; or the whole host does, and nothing lives any more.
 //!
 //! What it knows is the journal: folding that must give the memory that was lost. What it finds out:
 //!
@@ -18,7 +18,7 @@
 use plan::{At, Fact, Hook, Mono, ProbeKind, State, Wall, change, exit_code, fold, plan, status};
 
 use super::{Real, World};
-use crate::book::{Checked, Sandbox, Stage, must};
+use crate::book::{Broken, Checked, Sandbox, Stage, must};
 use crate::choice::How;
 use crate::tally::Fault;
 use crate::world::Event;
@@ -26,11 +26,17 @@ use crate::world::Event;
 /// How long nobody is there, in milliseconds.
 const AWAY_MS: [u64; 6] = [0, 0, 40, 1500, 9000, 70_000];
 
+/// How long a boot takes, in seconds.
+const BOOT_S: u32 = 20;
+
 impl World<'_> {
     /// A successor comes, after a while.
     pub(super) fn recover(&mut self) -> Checked {
-        self.check_journal()?;
         let number = self.tries.actions;
+        if number % 7 == 3 {
+            return self.reboot();
+        }
+        self.check_journal()?;
         let away = AWAY_MS[usize::try_from(number % 6).unwrap_or(0)];
         self.now = Mono(self.now.0 + away * (Mono::SECOND / 1000));
         // Helpers are children of podshim and may die with it.
@@ -52,6 +58,16 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The host goes down and is booted again. Only what users do, and what is told late, is still to come.
+    pub(super) fn reboot(&mut self) -> Checked {
+        self.check_journal()?;
+        self.tally.fault(Fault::Rebooted);
+        self.now = self.now.plus_s(BOOT_S);
+        self.queue.retain(|due| matches!(due.event, Event::User(_) | Event::Again(_)));
+        self.processes.clear();
+        self.tell(Fact::SandboxLost)
     }
 
     /// podshim dies between two actions, and a successor comes.
@@ -154,6 +170,10 @@ impl World<'_> {
             change(&mut pod, &record.fact);
         }
         must!(self.book, same == self.state, "the journal gives another memory");
+        let text = serde_json::to_string(&self.state).map_err(|e| Broken(e.to_string()))?;
+        let read: State =
+            serde_json::from_str(&text).map_err(|e| Broken(format!("{text}: {e}")))?;
+        must!(self.book, read == self.state, "written and read, the memory is another one");
         must!(self.book, pod == self.pod, "the journal gives another pod");
         let one = plan(&self.pod, &self.state, self.now);
         must!(self.book, one == plan(&self.pod, &elsewhere, self.now), "the wall clock decides");

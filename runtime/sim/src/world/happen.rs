@@ -158,6 +158,7 @@ impl World<'_> {
                 self.tally.fault(Fault::KilledByUser);
                 self.tell(Fact::KillAsked)
             }
+            How::Reboot => self.reboot(),
             How::Restart { c } => {
                 self.tally.fault(Fault::Restarted);
                 self.tell(Fact::RestartAsked { c })

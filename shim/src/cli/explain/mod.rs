@@ -14,8 +14,8 @@ use super::client::has_name;
 use super::table::age;
 use super::terminal::Output;
 use super::{Connection, PodRef, completion, find_pod, names_in, pod_name};
-use crate::pod::compile::origin;
 use crate::pod::file::PodFile;
+use crate::pod::past::Past;
 use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
 
 mod text;
@@ -81,15 +81,12 @@ fn ask(layout: &Layout, pod: &PodRef) -> anyhow::Result<Told> {
 fn of_journal(layout: &Layout, pod: &PodRef) -> anyhow::Result<String> {
     let dir = layout.pod(&pod.uid);
     let file = PodFile::read(&dir.spec())?;
-    let mut compiled = origin(&file);
-    let mut state = plan::State::new(&compiled);
-    for record in runtime::journal::read(&dir.journal()).context("cannot read its history")? {
-        plan::fold(&compiled, &mut state, record.at(), &record.fact);
-        plan::change(&mut compiled, &record.fact);
-    }
+    let contents = runtime::journal::read(&dir.journal()).context("cannot read its history")?;
+    runtime::clock::set_ahead(contents.ahead());
+    let past = Past::of(&file, &contents);
     let now = runtime::clock::now();
     let mut object = serde_json::to_value(&file.pod)?;
-    object["status"] = serde_json::to_value(plan::status(&compiled, &state, now))?;
+    object["status"] = serde_json::to_value(plan::status(&past.pod, &past.state, now))?;
     Ok(text::dead(&object, file.owner.is_none(), file.has_owner(), now))
 }
 

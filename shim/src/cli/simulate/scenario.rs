@@ -28,6 +28,7 @@ pub fn manifest(scenario: &Scenario, image: &str) -> anyhow::Result<i32> {
         let what = match &cue.what {
             sim::UserAct::Delete { grace_s: None } => "delete".to_owned(),
             sim::UserAct::Delete { grace_s: Some(s) } => format!("delete grace={s}"),
+            sim::UserAct::Reboot => "reboot".to_owned(),
             sim::UserAct::To { container, deed } => format!("{} {container}", deed.word()),
         };
         let seen = cue.seen.iter().map(|seen| {
