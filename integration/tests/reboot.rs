@@ -318,3 +318,38 @@ fn a_long_journal_is_shortened_and_nothing_of_it_is_lost() {
     assert_eq!(said.code, 0, "{}", said.err);
     podshim.end_daemon(daemon);
 }
+
+/// Whoever ends all processes (a host that shuts down) stops the pods in order, and they go on after it.
+#[test]
+fn a_pod_whose_shim_is_told_to_end_is_stopped_in_order_and_goes_on_with_the_next_daemon() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    apply(&podshim, &pod(CHAIN));
+    let first = podshim.until("ready", is_ready);
+    let uid = first["metadata"]["uid"].as_str().unwrap().to_owned();
+    daemon.kill();
+    kill(Pid::from_raw(podshim.shim()), Signal::SIGTERM).unwrap();
+    until("nothing of it lives", || {
+        if podshim.state().exists() { Err("it does") } else { Ok(()) }.map_err(str::to_owned)
+    });
+    let journal = podshim.root().join("pods").join(&uid).join("journal");
+    let told = fs::read_to_string(&journal).unwrap();
+    let exited: Vec<&str> = told.lines().filter(|line| line.contains("\"exited\"")).collect();
+    assert!(
+        exited.len() == 3 && exited[1].contains("\"c\":2") && exited[2].contains("\"c\":1"),
+        "{exited:#?}"
+    );
+    let daemon = podshim.daemon();
+    let again = podshim.until("ready again", is_ready);
+    assert_eq!(again["metadata"]["uid"], uid.as_str());
+    assert_eq!(restarts(&again), [1, 1, 1]);
+    let last = &status_of(&again, "main")["lastState"]["terminated"];
+    assert_eq!((&last["exitCode"], &last["reason"]), (&json!(0), &json!("Completed")));
+    assert_eq!(ran(&podshim, &uid), "seed\nside\nmain\nseed\nside\nmain\n");
+    // With a daemon that lives on it is started again, after a while.
+    kill(Pid::from_raw(podshim.shim()), Signal::SIGTERM).unwrap();
+    podshim.until("ready once more", |pod| is_ready(pod) && restarts(pod) == [2, 2, 2]);
+    let said = podshim.podshim(&["delete", "pod", "p"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    podshim.end_daemon(daemon);
+}

@@ -27,6 +27,9 @@ pub enum Request {
     },
     /// Kill every container of the pod at once. One [`Reply::Done`].
     Kill,
+    /// Stop all containers, because the host goes down; what the pod needs to go on stays. One
+    /// [`Reply::Done`] at once.
+    Suspend,
     /// What has happened so far: one [`Reply::Events`].
     Events,
     /// What is waited for: one [`Reply::Waiting`].

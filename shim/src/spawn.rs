@@ -120,7 +120,7 @@ impl Spawner {
             make_dir(&dir.kept, 0o700)?;
             link(&dir.dir, &dir.live())?;
             make_dir(&dir.dir, 0o700)?;
-            if file.owner.is_none() {
+            if file.is_kept() {
                 link(&dir.kept_journal(), &dir.journal())?;
             }
         }
@@ -130,7 +130,7 @@ impl Spawner {
             .and_then(|()| start(&dir.dir));
         made.inspect_err(|_| {
             // Nothing runs yet: what was made is taken back, and not what was there before.
-            let stays = if file.owner.is_none() { Stays::Kept } else { Stays::Nothing };
+            let stays = if file.is_kept() { Stays::Kept } else { Stays::Nothing };
             if let Err(left) = scrap::own(&self.layout, uid, stays) {
                 tracing::warn!("{left:#}");
             }

@@ -28,7 +28,10 @@ pub fn exit_code(pod: &Pod, state: &State) -> i32 {
     if let Some(code) = failed_init(pod, state) {
         return code;
     }
-    i32::from(matches!(state.ending(), Some(End::DeadlineExceeded | End::InitFailed)))
+    i32::from(matches!(
+        state.ending(),
+        Some(End::DeadlineExceeded | End::InitFailed | End::Interrupted)
+    ))
 }
 
 /// The code of the init container that the pod hangs on. An OOM kill with code 0 is a failure too.

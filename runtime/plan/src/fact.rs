@@ -76,6 +76,10 @@ pub enum End {
     Deleted,
     /// Its pod sandbox cannot be made, and trying again cannot help.
     SandboxFailed,
+    /// The host goes down. The pod goes on once it is up again ([`Fact::SandboxLost`]).
+    Suspended,
+    /// The host went down while a main ran that may not be restarted.
+    Interrupted,
 }
 
 /// Why a process never reached its first instruction.
@@ -199,6 +203,9 @@ pub enum Fact {
     DeleteAsked { grace_s: Option<u32> },
     /// Every container is to be killed at once: no hook, no order, no grace.
     KillAsked,
+    /// The host goes down: all containers are to be stopped as at the pod's end. Those that are stopped by it
+    /// have not completed, whatever their code.
+    SuspendAsked,
     /// A user asked for the restart of one container.
     RestartAsked { c: usize },
     /// A user changed the manifest. All of it holds at once: from the next fact on the pod is what

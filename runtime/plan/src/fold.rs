@@ -30,6 +30,7 @@ pub fn fold(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
             state.kill_asked = true;
             delete(pod, state, at, Some(0));
         }
+        Fact::SuspendAsked => state.suspend_asked = true,
         Fact::RestartAsked { c } => restart_asked(pod, state, *c),
         Fact::StopAsked { c } | Fact::StartAsked { c } => {
             if asked::refusal(pod, state, fact).is_none() {
@@ -86,13 +87,10 @@ fn sandbox(state: &mut State, at: At, fact: &Fact) {
 /// Nothing of the pod lives any more. How what ran has ended nobody saw. If the pod is made again, it begins
 /// at its first init container, and nothing that went wrong in the world of before delays it.
 fn lose(pod: &Pod, state: &mut State, at: At) {
-    if state.torn_down || state.accepted.is_none() {
+    if state.accepted.is_none() || (state.torn_down && !state.is_suspended()) {
         return;
     }
-    let circumstances = Circumstances {
-        ends: true,
-        starts_over: matches!(state.restarting_all, Restarting::Killing(_)),
-    };
+    let circumstances = Circumstances { ends: true, ..Circumstances::of(state) };
     let lost = Exit { code: 137, lost: true, ..Exit::default() };
     for (container, record) in pod.containers.iter().zip(&mut state.records) {
         if let Some(i) = record.incarnations.iter().position(Incarnation::runs) {
@@ -104,6 +102,11 @@ fn lose(pod: &Pod, state: &mut State, at: At) {
         record.backoff = None;
     }
     state.sandbox = Sandbox { lost: true, ..Sandbox::default() };
+    state.suspend_asked = false;
+    if state.is_suspended() {
+        state.ending = None;
+        state.torn_down = false;
+    }
     if state.ending.is_some() {
         return;
     }
@@ -204,10 +207,7 @@ fn start_over(state: &mut State) {
 
 fn of_container(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
     let Some((c, inc)) = subject(fact) else { return };
-    let circumstances = Circumstances {
-        ends: state.ending.is_some(),
-        starts_over: matches!(state.restarting_all, Restarting::Killing(_)),
-    };
+    let circumstances = Circumstances::of(state);
     let (Some(container), Some(record)) = (pod.containers.get(c), state.records.get_mut(c)) else {
         return;
     };
@@ -227,6 +227,17 @@ fn of_container(pod: &Pod, state: &mut State, at: At, fact: &Fact) {
 struct Circumstances {
     ends: bool,
     starts_over: bool,
+    is_suspended: bool,
+}
+
+impl Circumstances {
+    fn of(state: &State) -> Circumstances {
+        Circumstances {
+            ends: state.ending.is_some(),
+            starts_over: matches!(state.restarting_all, Restarting::Killing(_)),
+            is_suspended: state.is_suspended(),
+        }
+    }
 }
 
 /// Which container a fact is about, and which incarnation of it.
@@ -489,6 +500,8 @@ fn exited(
         _ => return,
     }
     let stop = incarnation.stop.as_ref().map(|s| s.why);
+    let was_told = incarnation.signalled.is_some() || incarnation.killed.is_some();
+    let interrupted = circumstances.is_suspended && was_told;
     let run = Run {
         inc: incarnation.inc,
         container_id: incarnation.container_id.clone(),
@@ -501,6 +514,7 @@ fn exited(
             Some(Stop::StartupProbe | Stop::LivenessProbe | Stop::PostStart)
         ),
         started_over: circumstances.starts_over && incarnation.killed.is_some(),
+        interrupted,
         hook_failure: incarnation
             .post_start
             .failure
@@ -511,8 +525,10 @@ fn exited(
     // One whose definition was changed as it ended has ended as what nobody wants any more.
     let stopped_by_user = incarnation.old.is_some()
         || matches!(stop, Some(Stop::Restart | Stop::Changed | Stop::Asked));
-    record.completed |=
-        container.kind == Kind::Init && !stopped_by_user && restart::init_succeeded(exit);
+    record.completed |= container.kind == Kind::Init
+        && !stopped_by_user
+        && !interrupted
+        && restart::init_succeeded(exit);
     record.forced = !record.completed && (record.restart_asked || stopped_by_user);
     record.restart_asked = false;
     record.wants_all = !record.completed

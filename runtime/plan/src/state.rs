@@ -25,6 +25,7 @@ pub struct State {
     pub(crate) records: Vec<Record>,
     pub(crate) delete: Option<Deletion>,
     pub(crate) kill_asked: bool,
+    pub(crate) suspend_asked: bool,
     pub(crate) ending: Option<Ending>,
     /// The pod is starting over: what runs is being killed.
     pub(crate) restarting_all: Restarting,
@@ -47,6 +48,7 @@ impl State {
             records: vec![Record::default(); pod.containers.len()],
             delete: None,
             kill_asked: false,
+            suspend_asked: false,
             ending: None,
             restarting_all: Restarting::default(),
             initialized: false,
@@ -54,6 +56,12 @@ impl State {
             conditions: Conditions::default(),
             latest: Mono::default(),
         }
+    }
+
+    /// Whether the pod ends, or has ended, only for as long as its host is down.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.ending() == Some(End::Suspended)
     }
 
     /// Whether the pod was accepted.
@@ -119,7 +127,8 @@ impl State {
 
     /// Whether no process of the pod exists or can come to be.
     pub(crate) fn nothing_can_run(&self) -> bool {
-        self.ending.is_some() && self.records.iter().all(|r| r.alive().next().is_none())
+        let ends = self.ending.is_some() && !self.is_suspended();
+        ends && self.records.iter().all(|r| r.alive().next().is_none())
     }
 }
 
@@ -347,6 +356,8 @@ pub(crate) struct Run {
     pub failed_by_us: bool,
     /// It was killed because the pod started over.
     pub started_over: bool,
+    /// It was stopped because the host went down.
+    pub interrupted: bool,
     /// What its `postStart` hook failed with, if that was the reason.
     pub hook_failure: Option<String>,
 }

@@ -187,11 +187,15 @@ fn pod_reason(state: &State, phase: PodPhase) -> Option<(String, String)> {
             "DeadlineExceeded",
             "Pod was active on the node longer than the specified deadline",
         ),
+        // A kubelet's words at its host's shutdown.
+        End::Interrupted => {
+            text("Terminated", "Pod was terminated in response to imminent node shutdown.")
+        }
         End::SandboxFailed => {
             let last = state.sandbox.failures.last.as_ref()?;
             text(&last.reason, &last.message)
         }
-        End::Completed | End::InitFailed | End::Deleted => None,
+        End::Completed | End::InitFailed | End::Deleted | End::Suspended => None,
     }
 }
 

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken promise is to stop the test")]
 
 use plan::{
-    At, Container, ContainerState, ContainerStatus, End, Exit, Fact, Hook, Kind, Mono, Pod,
+    Action, At, Container, ContainerState, ContainerStatus, End, Exit, Fact, Hook, Kind, Mono, Pod,
     PodPhase, PodStatus, RESTART_DELAY_MAX_S, RestartPolicy, StartError, State, Stop, Wall,
-    exit_code, fold, refusal, status,
+    exit_code, fold, plan, refusal, status,
 };
 
 const INIT: usize = 0;
@@ -338,4 +338,42 @@ fn a_pod_that_says_nothing_of_its_restart_delay_has_the_longest() {
 fn times_are_written_up_to_the_last() {
     assert_eq!(Wall(0).rfc3339(), "1970-01-01T00:00:00Z");
     assert_eq!(Wall(u64::MAX).rfc3339(), "2554-07-21T23:34:33Z");
+}
+
+/// What a host that went down leaves of a pod whose main has answered its stop signal with 0.
+fn shut_down(policy: RestartPolicy) -> Life {
+    let mut life = initialized();
+    life.pod.restart_policy = policy;
+    life.tell(&started(APP, 0));
+    life.tell(&[
+        Fact::SuspendAsked,
+        Fact::Ending { why: End::Suspended, grace_s: 30 },
+        Fact::Signalled { c: APP, inc: 0, signal: 15, handled: true },
+        exited(APP, 0, 0),
+        Fact::Gone { c: APP, inc: 0 },
+    ]);
+    assert_eq!(life.status().phase, PodPhase::Running, "it is to go on");
+    life.tell(&[Fact::TornDown]);
+    assert!(life.state.is_over() && life.state.is_suspended());
+    assert_eq!(life.status().phase, PodPhase::Running, "it is to go on");
+    life.tell(&[Fact::SandboxLost]);
+    assert!(!life.state.is_over() && !life.state.is_suspended());
+    life
+}
+
+#[test]
+fn a_main_that_a_shutdown_has_stopped_has_not_completed_whatever_its_code() {
+    let life = shut_down(RestartPolicy::OnFailure);
+    let next = plan(&life.pod, &life.state, at(life.s).mono);
+    assert!(next.actions.contains(&Action::MakeSandbox), "{next:?}");
+
+    let mut life = shut_down(RestartPolicy::Never);
+    let next = plan(&life.pod, &life.state, at(life.s).mono);
+    assert_eq!(next.actions, [Action::End { why: End::Interrupted, grace_s: 30 }]);
+    life.tell(&[Fact::Ending { why: End::Interrupted, grace_s: 30 }, Fact::TornDown]);
+    let status = life.status();
+    assert_eq!((status.phase, status.reason.as_deref()), (PodPhase::Failed, Some("Terminated")));
+    let message = "Pod was terminated in response to imminent node shutdown.";
+    assert_eq!(status.message.as_deref(), Some(message));
+    assert_eq!(exit_code(&life.pod, &life.state), 1);
 }

@@ -119,6 +119,8 @@ pub(crate) struct Last {
     pub cannot_execute: bool,
     /// A probe or a hook was the reason.
     pub for_health: bool,
+    /// It was told to stop because the host went down.
+    pub cut_short: bool,
 }
 
 /// Failures in a row, and the last.
@@ -209,6 +211,8 @@ pub(crate) struct Book {
     pub sandbox_streak: Streak,
     pub deleted: Option<Grace>,
     pub kill: bool,
+    /// The host goes down.
+    pub to_suspend: bool,
     pub ending: Option<(End, Grace)>,
     /// What runs is killed, so that the pod can start over.
     pub starting_over: bool,
@@ -228,6 +232,7 @@ impl Book {
             sandbox_streak: Streak::default(),
             deleted: None,
             kill: false,
+            to_suspend: false,
             ending: None,
             starting_over: false,
             initialized: false,
@@ -254,7 +259,7 @@ impl Book {
     /// Whether nothing can run any more.
     pub(crate) fn is_dead(&self) -> bool {
         let dead = |own: &Own| own.bodies.iter().all(|b| b.stage == Stage::Dead);
-        self.ending.is_some() && self.own.iter().all(dead)
+        self.ending.is_some() && !self.is_suspended() && self.own.iter().all(dead)
     }
 
     /// Writes down what was told.

@@ -213,6 +213,7 @@ impl Temper {
             13 if rng.percent(50) => How::NewImage { c: container(rng) },
             13 => How::Resize { c: container(rng) },
             14 => How::Deadline { seconds: rng.pick(&[1, 20, 300]) },
+            18 if rng.percent(50) => How::ShutDown,
             18 => How::Reboot,
             15 => How::StartAgain { c: container(rng) },
             _ => How::Stop { c: container(rng) },

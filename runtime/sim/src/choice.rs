@@ -152,6 +152,8 @@ pub enum How {
     },
     /// All is killed.
     KillAll,
+    /// The host goes down, with notice, and comes up later.
+    ShutDown,
     /// The host is booted anew.
     Reboot,
     /// A container is restarted.

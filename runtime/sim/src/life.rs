@@ -124,7 +124,7 @@ impl Case {
         world.accept()?;
         let end = Mono(world.now.0 + self.until_s() * Mono::SECOND);
         for _ in 0..EVENTS_MAX {
-            if world.state().is_over() || !step(world, end)? {
+            if world.is_over() || !step(world, end)? {
                 break;
             }
         }
@@ -139,17 +139,20 @@ pub(crate) fn bring_to_end(world: &mut World<'_>) -> Checked {
     }
     world.fair = true;
     world.hurry();
-    if world.book.deleted.is_none() && !world.state().is_over() {
+    if world.book.to_suspend {
+        world.happens(&Event::User(How::Reboot))?;
+    }
+    if world.book.deleted.is_none() && !world.is_over() {
         world.happens(&Event::User(How::Delete { grace_s: None }))?;
     }
     let grace_s = world.book.ending.map_or(0, |(_, grace)| u64::from(grace.seconds));
     let end = Mono(world.now.0 + (grace_s + SLACK_S) * Mono::SECOND);
     for _ in 0..20 * EVENTS_MAX {
-        if world.state().is_over() || !step(world, end)? {
+        if world.is_over() || !step(world, end)? {
             break;
         }
     }
-    let over = world.state().is_over();
+    let over = world.is_over();
     must!(
         world.book,
         over,
@@ -180,6 +183,11 @@ fn step(world: &mut World<'_>, end: Mono) -> Result<bool, Broken> {
 }
 
 impl World<'_> {
+    /// Nothing will ever happen to the pod again.
+    fn is_over(&self) -> bool {
+        self.state().is_over() && !self.state().is_suspended()
+    }
+
     /// What is due comes soon, and users do nothing more.
     fn hurry(&mut self) {
         let soon = Mono(self.now.0 + Mono::SECOND / 5);
@@ -215,6 +223,8 @@ impl World<'_> {
             Some(plan::End::DeadlineExceeded) => "deadline exceeded",
             Some(plan::End::Deleted) => "deleted",
             Some(plan::End::SandboxFailed) => "sandbox impossible",
+            Some(plan::End::Interrupted) => "host shut down",
+            Some(plan::End::Suspended) => "suspended",
             None => "did not end",
         };
         self.tally.ends.insert(why, 1);

@@ -20,8 +20,8 @@
 //! `exits CODE after TIME`. Else it runs until it is told to stop and obeys, unless it `ignores its
 //! signal`. Clauses about it are separated by commas: `startup|readiness|liveness fails N times` (then
 //! succeeds), `… fails for ever`, `… succeeds N times` (then fails), `post-start|pre-stop takes TIME`, `…
-//! fails`. A user may `delete after TIME [grace=N]`, `restart|change|stop|start NAME after TIME`, and `reboot
-//! after TIME`: the host.
+//! fails`. A user may `delete after TIME [grace=N]`, `restart|change|stop|start NAME after TIME`, and the host
+//! may `reboot after TIME`, or `lose-power after TIME`.
 
 mod cue;
 mod judge;
@@ -101,8 +101,11 @@ pub enum UserAct {
         /// With this grace period, in seconds, or the pod's own.
         grace_s: Option<u32>,
     },
-    /// Boots the host anew.
-    Reboot,
+    /// Boots the host anew; without notice, it loses its power.
+    Reboot {
+        /// Whether there is notice.
+        notice: bool,
+    },
     /// Does something to a container.
     To {
         /// Its name.

@@ -101,6 +101,7 @@ fn words(pod: &Pod, state: &State, fact: &Fact) -> Option<(Option<usize>, String
         Fact::SandboxReady => (None, "has its sandbox".to_owned()),
         Fact::SandboxFailed { message, .. } => (None, format!("gets no sandbox: {message}")),
         Fact::DeleteAsked { grace_s } => (None, format!("is to be deleted {}", grace(grace_s))),
+        Fact::SuspendAsked => (None, "is to stop, because the host goes down".to_owned()),
         Fact::KillAsked => (None, "is to be killed at once".to_owned()),
         Fact::Ending { why, grace_s } => {
             (None, format!("ends ({why:?}), with a grace of {grace_s} s"))

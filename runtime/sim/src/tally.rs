@@ -22,7 +22,7 @@ pub struct Tally {
 }
 
 /// Kinds of fault, in the order of [`Tally::faults`].
-pub const FAULTS: [&str; 29] = [
+pub const FAULTS: [&str; 30] = [
     "sandbox failed",
     "image failed",
     "creation failed",
@@ -50,6 +50,7 @@ pub const FAULTS: [&str; 29] = [
     "podshim died after an action",
     "exit that nobody saw",
     "host booted anew",
+    "host shut down",
     "fact told twice",
     "clock jumped or timer late",
 ];
@@ -84,6 +85,7 @@ pub(crate) enum Fault {
     DiedAfter,
     Lost,
     Rebooted,
+    ShutDown,
     Twice,
     Clock,
 }

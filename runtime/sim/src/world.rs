@@ -351,8 +351,9 @@ fn may_be_doubled(fact: &Fact, later: bool) -> bool {
         | Fact::HookEnded { .. }
         | Fact::Notified { .. }
         | Fact::Exited { .. }
-        | Fact::Gone { .. }
-        | Fact::TornDown => true,
+        | Fact::Gone { .. } => true,
+        // Of a pod that goes on after it, it would be about something else later.
+        Fact::TornDown => !later,
         Fact::SandboxReady | Fact::SandboxFailed { .. } | Fact::ImageReady { .. } => !later,
         Fact::Probed { .. } | Fact::ProbeErrored { .. } => !later,
         Fact::DeleteAsked { .. } | Fact::KillAsked => !later,

@@ -59,7 +59,7 @@ fn random_pods_keep_their_promises() {
     for (fault, count) in sim::FAULTS.iter().zip(all.faults) {
         assert!(count > 0, "{fault}: never");
     }
-    assert_eq!(all.ends.len(), 5, "{:?}", all.ends);
+    assert_eq!(all.ends.len(), 6, "{:?}", all.ends);
 }
 
 #[test]

@@ -190,6 +190,9 @@ fn ask(message: &[u8]) -> io::Result<Result<(), String>> {
     }
 }
 
+/// The unit of the daemon (`scripts/package.d`).
+const DAEMON: &str = "podshim.service";
+
 const METHOD_CALL: u8 = 1;
 const METHOD_RETURN: u8 = 2;
 const ERROR: u8 = 3;
@@ -290,6 +293,8 @@ fn start_transient_unit(
         list.property("PIDs", "au", |w| {
             w.array(4, |list| pids.iter().for_each(|pid| list.u32(*pid)))
         });
+        // At the host's shutdown the daemon comes first, and ends its pods in order.
+        list.property("Before", "as", |w| w.array(4, |list| list.string(DAEMON)));
         list.property("Delegate", "b", |w| w.u32(1));
         list.property("TasksMax", "t", |w| {
             w.align(8);

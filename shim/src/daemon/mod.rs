@@ -11,7 +11,7 @@
 //!              control ◄────┴─► pods ──┴──► keeper, shim
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
@@ -31,6 +31,7 @@ use crate::knobs;
 use crate::pod::file::PodFile;
 use crate::pod::result::PodResult;
 use crate::pod::scrap::{self, Stays};
+use crate::protocol::Request;
 use crate::spawn::Spawner;
 
 mod admit;
@@ -54,6 +55,8 @@ pub struct Daemon {
     children: RefCell<Vec<Child>>,
     /// Something that a controller may want to know has changed.
     wake: Notify,
+    /// The host goes down: no pod is started any more.
+    suspends: Cell<bool>,
 }
 
 /// A daemon that was killed holds its lock until the kernel has closed all that it had open.
@@ -83,13 +86,14 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
         controllers: RefCell::default(),
         children: RefCell::default(),
         wake: Notify::new(),
+        suspends: Cell::new(false),
     });
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
         let listener = listen(&daemon.layout, passed)?;
         daemon.take_on_all()?;
         let mut ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let mut children = signal(SignalKind::child())?;
-        tokio::task::spawn_local(control::control(daemon.clone()));
+        let control = tokio::task::spawn_local(control::control(daemon.clone()));
         tokio::task::spawn_local(api::serve(daemon.clone(), listener));
         service.ready().await;
         tokio::task::spawn_local(service.watchdog());
@@ -104,6 +108,11 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
             }
         }
         service.stopping().await;
+        if service.host_goes_down().await {
+            control.abort();
+            say("the host goes down: the pods are stopped, and go on when it is up again");
+            daemon.suspend_all().await;
+        }
         if is_own {
             let _ = std::fs::remove_file(&socket);
         }
@@ -196,6 +205,20 @@ impl Daemon {
             store.put(Kind::Pod, object)?;
         }
         Ok(())
+    }
+
+    /// Stops all pods as at their end, each within its own grace period, and waits until they have; the service
+    /// manager may lose its patience before.
+    async fn suspend_all(&self) {
+        self.suspends.set(true);
+        let links: Vec<_> = self.links.borrow().values().cloned().collect();
+        for link in links {
+            // It fails for one that is over.
+            let _ = link.send(Request::Suspend).await;
+        }
+        while !self.links.borrow().is_empty() {
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
     }
 
     /// Follows a pod, which is started if it is not there.

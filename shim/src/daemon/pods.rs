@@ -33,6 +33,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// How often in a row a pod gets a new keeper at once, and how long a shim lives that is no part of a row.
 const ADOPTIONS_MAX: u32 = 3;
 const LONG: Duration = Duration::from_secs(1);
+/// Before a pod whose processes somebody has ended is started again: if it was the host's shutdown, this
+/// daemon lives no longer then.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Before a pod that could not be started is tried again; doubled each time.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -75,7 +78,9 @@ pub fn follow(daemon: &Rc<Daemon>, key: Key, uid: String) {
             let text = crate::cli::one_line(&e);
             tracing::error!("pod {}/{}: {text}", life.key.namespace, life.key.name);
             life.tell_failure(&text);
-            if !life.pause().await {
+            let delay = life.retry;
+            life.retry = (delay * 2).min(RETRY_MAX);
+            if !life.pause(delay).await {
                 break;
             }
         }
@@ -134,7 +139,15 @@ impl Life {
                 }
                 Found::Result(result) => return self.take_note(&result),
                 Found::Nothing if self.is_deleting() => return self.forget(),
+                Found::Nothing if self.daemon.suspends.get() => return Ok(()),
                 Found::Nothing if self.was_there && !self.is_kept() => return self.is_lost(),
+                Found::Nothing if self.was_there => {
+                    self.was_there = false;
+                    self.tell_failure("it was stopped from outside, and is started again soon");
+                    if !self.pause(AGAIN).await {
+                        return Ok(());
+                    }
+                }
                 Found::Nothing => {
                     self.spawn()?;
                     self.until_born().await;
@@ -333,14 +346,13 @@ impl Life {
     }
 
     /// Until it is to be tried again; `false` if it is to end instead.
-    async fn pause(&mut self) -> bool {
-        let deadline = Instant::now() + self.retry;
-        self.retry = (self.retry * 2).min(RETRY_MAX);
+    async fn pause(&mut self, delay: Duration) -> bool {
+        let deadline = Instant::now() + delay;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return true,
                 request = self.requests.recv() => match request {
-                    None => return false,
+                    None | Some(Request::Suspend) => return false,
                     // It is looked at again at once.
                     Some(Request::Delete { .. } | Request::Kill) => return true,
                     Some(_) => {}

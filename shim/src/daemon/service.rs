@@ -2,6 +2,8 @@
 //! sd_listen_fds(3)). Without systemd none of it is asked for, and nothing happens.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -43,6 +45,19 @@ impl Service {
     /// It ends because it was told to.
     pub async fn stopping(&self) {
         tell(NotifyState::Stopping).await;
+    }
+
+    /// Whether this process ends because the host goes down (systemctl(1), `is-system-running`).
+    pub async fn host_goes_down(&self) -> bool {
+        if !Path::new("/run/systemd/system").exists() {
+            return false;
+        }
+        let ask = || Command::new("systemctl").arg("is-system-running").output();
+        let asked = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(ask)).await;
+        match asked {
+            Ok(Ok(Ok(output))) => output.stdout.trim_ascii() == b"stopping",
+            _ => false,
+        }
     }
 
     /// Says that all is well, as often as somebody wants to hear it.

@@ -61,8 +61,10 @@ impl Machine {
     pub(super) fn on_signals(&mut self) {
         let received = self.signals.read();
         for _ in 0..received.end {
-            // As Ctrl-C of `podshim run`: first gracefully, a second time at once.
+            // As Ctrl-C of `podshim run`: first gracefully, a second time at once. Whoever ends processes
+            // without asking the daemon does not mean its pods: the host goes down.
             let fact = match self.state.ending() {
+                _ if self.file.is_kept() => Fact::SuspendAsked,
                 None => Fact::DeleteAsked { grace_s: None },
                 Some(_) => Fact::KillAsked,
             };

@@ -172,6 +172,11 @@ pub struct PodFile {
 }
 
 impl PodFile {
+    /// Whether it is the daemon's, and outlives its processes and its host's boot.
+    pub fn is_kept(&self) -> bool {
+        self.owner.is_none()
+    }
+
     /// Whether somebody lives who gives the pod a new keeper if it loses its own.
     pub fn has_owner(&self) -> bool {
         match &self.owner {

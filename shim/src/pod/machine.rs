@@ -37,6 +37,7 @@ use super::notify::Notifier;
 use super::past::{self, Found, Past};
 use super::requests::Asking;
 use super::result::PodResult;
+use super::scrap::{self, Stays};
 use super::signals::Signals;
 use super::tokens::{self, Token};
 use super::{clients, failpoint, kept};
@@ -503,6 +504,10 @@ impl Machine {
                 self.record(Fact::KillAsked);
                 Reply::Done
             }
+            Request::Suspend => {
+                self.record(Fact::SuspendAsked);
+                Reply::Done
+            }
             Request::Restart { container } => match self.index_of(&container) {
                 Ok(c) => {
                     self.record(Fact::RestartAsked { c });
@@ -601,7 +606,7 @@ impl Machine {
     /// Sends what is buffered, removes the pod's directory and gives up its lock.
     pub fn finish(mut self) -> anyhow::Result<()> {
         failpoint::at(&self.layout, "finish:said");
-        if self.file.owner.is_none() {
+        if self.file.is_kept() && !self.state.is_suspended() {
             let (object, exit_code) = (self.object(), plan::exit_code(&self.pod, &self.state));
             PodResult { object, exit_code }.write(&self.layout, &self.pod.uid)?;
         }
@@ -612,7 +617,8 @@ impl Machine {
         drop(self.pump);
         let_go_of_the_log()?;
         let root_lock = runtime::state_dir::lock(&self.layout)?;
-        let removed = super::sandbox::remove_directories(&self.layout, &self.pod, lock);
+        let stays = if self.state.is_suspended() { Stays::Kept } else { Stays::Nothing };
+        let removed = scrap::remove_directories(&self.layout, &self.pod, lock, stays);
         failpoint::at(&self.layout, "finish:removed");
         self.clients.dismiss_visitors();
         let left = runtime::state_dir::leave_if_last(&self.layout, &root_lock);

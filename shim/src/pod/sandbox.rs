@@ -1,6 +1,6 @@
 //! Making and removing what the pod's containers share: control group, namespaces, volumes, files.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -371,27 +371,6 @@ fn may_pass(error: &anyhow::Error) -> bool {
         .filter_map(std::io::Error::raw_os_error)
         .map(nix::errno::Errno::from_raw)
         .any(|e| matches!(e, ENOSPC | ENOMEM | EMFILE | ENFILE | EAGAIN | EBUSY | EDQUOT))
-}
-
-/// Removes a pod's directories and its name. `held` is the pod's lock; the root's is held too.
-pub fn remove_directories(
-    layout: &Layout,
-    pod: &plan::Pod,
-    held: Option<File>,
-) -> anyhow::Result<()> {
-    let dir = layout.pod(&pod.uid);
-    remove_tree(&dir.kept)?;
-    remove_name(layout, pod);
-    drop(held);
-    remove_tree(&dir.dir)
-}
-
-/// The link is removed only if it is this pod's.
-fn remove_name(layout: &Layout, pod: &plan::Pod) {
-    let link = layout.name(&pod.namespace, &pod.name);
-    if fs::read_link(&link).is_ok_and(|uid| uid == Path::new(&pod.uid)) {
-        let _ = fs::remove_file(&link);
-    }
 }
 
 /// Removes a directory that containers wrote into.

@@ -133,6 +133,28 @@ pub fn leftover(layout: &Layout, uid: &str, stays: Stays) -> anyhow::Result<bool
     Ok(true)
 }
 
+/// Removes a pod's directories and its name. `held` is the pod's lock; the root's is held too.
+pub fn remove_directories(
+    layout: &Layout,
+    pod: &plan::Pod,
+    held: Option<File>,
+    stays: Stays,
+) -> anyhow::Result<()> {
+    let dir = layout.pod(&pod.uid);
+    remove_kept(&dir, stays)?;
+    remove_name(layout, pod);
+    drop(held);
+    remove_tree(&dir.dir)
+}
+
+/// The link is removed only if it is this pod's.
+fn remove_name(layout: &Layout, pod: &plan::Pod) {
+    let link = layout.name(&pod.namespace, &pod.name);
+    if fs::read_link(&link).is_ok_and(|uid| uid == Path::new(&pod.uid)) {
+        let _ = fs::remove_file(&link);
+    }
+}
+
 fn remove_kept(dir: &PodDir, stays: Stays) -> anyhow::Result<()> {
     if stays == Stays::Nothing {
         return remove_tree(&dir.kept);

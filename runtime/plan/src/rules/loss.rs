@@ -18,6 +18,12 @@ pub(crate) fn is_made_again(pod: &Pod, state: &State) -> bool {
 
 /// How a pod ends that gets none.
 pub(crate) fn end(pod: &Pod, state: &State) -> End {
-    let all_ran = pod.mains().all(|(c, _)| state.records[c].last.is_some());
-    if all_ran { End::Completed } else { End::InitFailed }
+    let last = |c: usize| state.records[c].last.as_ref();
+    if pod.mains().any(|(c, _)| last(c).is_some_and(|run| run.interrupted)) {
+        End::Interrupted
+    } else if pod.mains().all(|(c, _)| last(c).is_some()) {
+        End::Completed
+    } else {
+        End::InitFailed
+    }
 }

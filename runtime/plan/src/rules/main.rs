@@ -17,6 +17,9 @@ pub(crate) fn end_due(draft: &mut Draft) -> Option<Action> {
     if let Some(delete) = state.delete {
         return end(End::Deleted, delete.clock.grace_s);
     }
+    if state.suspend_asked {
+        return end(End::Suspended, pod.grace_s);
+    }
     if state.sandbox.phase == SandboxPhase::Impossible {
         return end(End::SandboxFailed, pod.grace_s);
     }

@@ -37,7 +37,7 @@ fn init_restarts(pod: &Pod, container: &Container, last: &Run) -> bool {
 fn main_restarts(pod: &Pod, container: &Container, last: &Run) -> bool {
     let policy = policy(pod, container);
     // A container that answers the probe's kill with 0 has still failed its probe.
-    if last.failed_by_us {
+    if last.failed_by_us || last.interrupted {
         return policy != RestartPolicy::Never;
     }
     rule(container, last).is_some()

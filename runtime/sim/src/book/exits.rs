@@ -7,7 +7,7 @@ use super::{Book, Last, Stage};
 
 impl Book {
     pub(super) fn exited(&mut self, now: Mono, c: usize, inc: u32, exit: &Exit) {
-        let (ends, over) = (self.ending.is_some(), self.starting_over);
+        let (ends, over, down) = (self.ending.is_some(), self.starting_over, self.is_suspended());
         let is_init = self.pod.containers[c].kind == Kind::Init;
         let own = &mut self.own[c];
         let Some(body) = own.bodies.iter_mut().find(|b| b.inc == inc) else { return };
@@ -27,16 +27,19 @@ impl Book {
             Some(Stop::StartupProbe | Stop::LivenessProbe | Stop::PostStart) => true,
             Some(Stop::Restart | Stop::Changed | Stop::Asked) | None => false,
         };
+        let told = body.signalled.is_some() || body.killed.is_some();
+        let cut_short = down && told;
         let by_user = body.old.is_some() || (why.is_some() && !for_health);
         let last = Last {
             finished: now,
             code: exit.code,
             cannot_execute: exit.start_error.is_some(),
             for_health,
+            cut_short,
         };
         own.last = Some(last);
         own.ran = true;
-        own.completed |= is_init && exit.code == 0 && !exit.oom && !by_user;
+        own.completed |= is_init && exit.code == 0 && !exit.oom && !by_user && !cut_short;
         own.waived = !own.completed && (own.wished || by_user);
         own.wished = false;
         let free = !own.completed && !by_user && !ends && !over && !last.for_health;
@@ -71,7 +74,7 @@ impl Book {
             Kind::Sidecar => true,
             Kind::Init if own.completed => false,
             Kind::Init => ruled || policy != RestartPolicy::Never,
-            Kind::Main if last.for_health => policy != RestartPolicy::Never,
+            Kind::Main if last.for_health || last.cut_short => policy != RestartPolicy::Never,
             Kind::Main => {
                 ruled
                     || policy == RestartPolicy::Always

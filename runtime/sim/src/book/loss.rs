@@ -1,7 +1,7 @@
 //! What is left of a pod whose host was booted anew: all that ran has ended and nobody saw how ("when the
 //! sandbox changed, the pod's init containers run again", Kubernetes, Pod Lifecycle).
 
-use plan::{Exit, Kind, Mono, RestartPolicy};
+use plan::{End, Exit, Kind, Mono, RestartPolicy};
 
 use super::{Book, Sandbox, Streak};
 
@@ -22,6 +22,11 @@ impl Book {
         }
         self.sandbox_streak = Streak::default();
         self.sandbox = Sandbox::No;
+        self.to_suspend = false;
+        if self.is_suspended() {
+            self.ending = None;
+            self.torn_down = false;
+        }
         if self.ending.is_some() {
             return;
         }
@@ -45,8 +50,21 @@ impl Book {
         }
     }
 
-    /// Whether all mains have run.
-    pub(crate) fn all_mains_ran(&self) -> bool {
-        self.of_kind(Kind::Main).all(|(_, own)| own.last.is_some())
+    /// How a pod ends of which nothing is to run again.
+    pub(crate) fn end_of_lost(&self) -> End {
+        let mut end = End::Completed;
+        for (_, own) in self.of_kind(Kind::Main) {
+            match own.last {
+                Some(last) if last.cut_short => return End::Interrupted,
+                Some(_) => {}
+                None => end = End::InitFailed,
+            }
+        }
+        end
+    }
+
+    /// It ends until its host is up again.
+    pub(crate) fn is_suspended(&self) -> bool {
+        matches!(self.ending, Some((End::Suspended, _)))
     }
 }

@@ -24,6 +24,7 @@ impl Book {
                 self.kill = true;
                 self.delete(now, 0);
             }
+            Fact::SuspendAsked => self.to_suspend = true,
             Fact::RestartAsked { c } => self.wish(*c),
             Fact::StopAsked { c } | Fact::StartAsked { c } => {
                 if !self.refuses(fact) {

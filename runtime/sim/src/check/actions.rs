@@ -289,12 +289,14 @@ impl Book {
             return Some((End::Deleted, deleted.seconds));
         }
         let own = self.pod.grace_s.max(1);
+        if self.to_suspend {
+            return Some((End::Suspended, own));
+        }
         if self.sandbox == Sandbox::Never {
             return Some((End::SandboxFailed, own));
         }
         if self.sandbox == Sandbox::GivenUp {
-            let why = if self.all_mains_ran() { End::Completed } else { End::InitFailed };
-            return Some((why, own));
+            return Some((self.end_of_lost(), own));
         }
         let starts_over = self.starting_over || self.own.iter().any(|own| own.wants_all);
         if !starts_over {

@@ -27,7 +27,8 @@ impl Scenario {
         for (n, deed) in (0..).zip(&self.deeds) {
             let how = match &deed.what {
                 UserAct::Delete { grace_s } => How::Delete { grace_s: *grace_s },
-                UserAct::Reboot => How::Reboot,
+                UserAct::Reboot { notice: true } => How::ShutDown,
+                UserAct::Reboot { notice: false } => How::Reboot,
                 UserAct::To { container, deed } => {
                     let Ok(c) = self.index(container) else { continue };
                     match deed {

@@ -20,7 +20,9 @@ impl Scenario {
                 let grace = grace.strip_prefix("grace=").ok_or("grace=SECONDS is expected")?;
                 (time, UserAct::Delete { grace_s: Some(number(grace)?) })
             }
-            ["reboot", "after", time] => (time, UserAct::Reboot),
+            [verb @ ("reboot" | "lose-power"), "after", time] => {
+                (time, UserAct::Reboot { notice: verb == "reboot" })
+            }
             [verb, name, "after", time] if deed(verb).is_some() => {
                 self.index(name)?;
                 let container = name.to_owned();

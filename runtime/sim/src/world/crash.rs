@@ -29,6 +29,9 @@ const AWAY_MS: [u64; 6] = [0, 0, 40, 1500, 9000, 70_000];
 /// How long a boot takes, in seconds.
 const BOOT_S: u32 = 20;
 
+/// How long after its notice the host goes down, in milliseconds.
+const DOWN_AFTER_MS: [u64; 3] = [500, 5000, 120_000];
+
 impl World<'_> {
     /// A successor comes, after a while.
     pub(super) fn recover(&mut self) -> Checked {
@@ -68,6 +71,14 @@ impl World<'_> {
         self.queue.retain(|due| matches!(due.event, Event::User(_) | Event::Again(_)));
         self.processes.clear();
         self.tell(Fact::SandboxLost)
+    }
+
+    /// The host gives notice, and goes down after a while: before all has ended, now and then.
+    pub(super) fn shut_down(&mut self) -> Checked {
+        self.tally.fault(Fault::ShutDown);
+        let after_ms = DOWN_AFTER_MS[usize::try_from(self.tries.actions % 3).unwrap_or(0)];
+        self.later(after_ms, Event::User(How::Reboot));
+        self.tell(Fact::SuspendAsked)
     }
 
     /// podshim dies between two actions, and a successor comes.

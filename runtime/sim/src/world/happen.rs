@@ -158,6 +158,7 @@ impl World<'_> {
                 self.tally.fault(Fault::KilledByUser);
                 self.tell(Fact::KillAsked)
             }
+            How::ShutDown => self.shut_down(),
             How::Reboot => self.reboot(),
             How::Restart { c } => {
                 self.tally.fault(Fault::Restarted);

@@ -28,7 +28,8 @@ pub fn manifest(scenario: &Scenario, image: &str) -> anyhow::Result<i32> {
         let what = match &cue.what {
             sim::UserAct::Delete { grace_s: None } => "delete".to_owned(),
             sim::UserAct::Delete { grace_s: Some(s) } => format!("delete grace={s}"),
-            sim::UserAct::Reboot => "reboot".to_owned(),
+            sim::UserAct::Reboot { notice: true } => "reboot".to_owned(),
+            sim::UserAct::Reboot { notice: false } => "lose-power".to_owned(),
             sim::UserAct::To { container, deed } => format!("{} {container}", deed.word()),
         };
         let seen = cue.seen.iter().map(|seen| {
