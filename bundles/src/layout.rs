@@ -64,6 +64,12 @@ impl Layout {
         self.root.join("results")
     }
 
+    /// Space on the disk that is kept free.
+    #[must_use]
+    pub fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
     /// The image store.
     #[must_use]
     pub fn images(&self) -> PathBuf {

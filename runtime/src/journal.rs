@@ -149,7 +149,14 @@ pub struct Journal {
     /// How long its opening is, and all of it.
     opening: u64,
     length: u64,
+    /// Up to where the disk has room for it; `None` in memory.
+    room: Option<u64>,
+    /// It is not to be opened anew before its records are so long.
+    put_off: u64,
 }
+
+/// What a journal on disk has as room ahead of it, so that a disk that is full can be told of.
+const ROOM: u64 = 64 << 10;
 
 impl Journal {
     /// Begins a journal, in place of the one that is there if there is one. Whatever cuts this short, the
@@ -162,6 +169,7 @@ impl Journal {
         opening: &Opening,
         first: &[Record],
     ) -> Result<Journal, JournalError> {
+        let is_link = path.is_symlink();
         let path = &target(path);
         let mut text = Vec::with_capacity(4096);
         push_line(&mut text, opening).map_err(|e| io_error("encode", path, e))?;
@@ -181,8 +189,25 @@ impl Journal {
             let _ = fs::remove_file(&beside);
             io_error("begin", path, source)
         })?;
-        let file = open(path)?;
-        Ok(Journal { file, path: path.into(), line: text, opening: length, length })
+        Ok(Journal::of(open(path)?, path.into(), is_link, length, text.len() as u64))
+    }
+
+    fn of(file: File, path: PathBuf, on_disk: bool, opening: u64, length: u64) -> Journal {
+        let (line, room) = (Vec::with_capacity(256), on_disk.then_some(0));
+        let mut journal = Journal { file, path, line, opening, length, room, put_off: 0 };
+        journal.take_room();
+        journal
+    }
+
+    /// Without room on the disk there is none to take; records still find what was taken before.
+    fn take_room(&mut self) {
+        let Some(room) = self.room.filter(|room| self.length + ROOM / 2 > *room) else { return };
+        let from = room.max(self.length);
+        let taken =
+            rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, from, ROOM);
+        if taken.is_ok() {
+            self.room = Some(from + ROOM);
+        }
     }
 
     /// Opens a journal that [`read`] has read, to go on with it: what was torn of it is cut off.
@@ -191,9 +216,12 @@ impl Journal {
     /// [`JournalError::Io`].
     pub fn go_on(path: &Path, contents: &Contents) -> Result<Journal, JournalError> {
         let file = open(path)?;
-        file.set_len(contents.length).map_err(|source| io_error("cut", path, source))?;
+        let is_whole = file.metadata().is_ok_and(|meta| meta.len() == contents.length);
+        if !is_whole {
+            file.set_len(contents.length).map_err(|source| io_error("cut", path, source))?;
+        }
         let (opening, length) = (contents.opening_length, contents.length);
-        Ok(Journal { file, path: path.into(), line: Vec::with_capacity(256), opening, length })
+        Ok(Journal::of(file, path.into(), path.is_symlink(), opening, length))
     }
 
     /// Appends one record.
@@ -213,12 +241,22 @@ impl Journal {
             io_error("write", &self.path, source)
         })?;
         self.length += self.line.len() as u64;
+        self.take_room();
         Ok(())
     }
 
-    /// How many bytes its records are.
+    /// Whether its records are longer than that.
     #[must_use]
-    pub fn of_records(&self) -> u64 {
+    pub fn is_longer_than(&self, most: u64) -> bool {
+        self.of_records() > most.max(self.put_off)
+    }
+
+    /// It cannot be opened anew now: it is not tried again at each record.
+    pub fn put_off(&mut self) {
+        self.put_off = self.of_records() + ROOM;
+    }
+
+    fn of_records(&self) -> u64 {
         self.length.saturating_sub(self.opening)
     }
 }

@@ -3,10 +3,50 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate};
 
 /// The suffix of a file that is being written. What a crash leaves of it is nobody's.
 pub const UNFINISHED: &str = "new";
+
+/// What is kept free for the day when the disk is full.
+const RESERVED_BYTES: u64 = 1 << 20;
+
+/// Space on the disk that nobody else can use: a file without content. It is given up when what must be
+/// written then (that something is deleted, how a pod has ended) finds the disk full.
+#[derive(Clone, Debug)]
+pub struct Reserve(PathBuf);
+
+impl Reserve {
+    /// The one at `path`.
+    pub fn at(path: PathBuf) -> Reserve {
+        Reserve(path)
+    }
+
+    /// Takes the space, unless it is taken already or the disk has none.
+    pub fn keep(&self) {
+        if self.0.exists() {
+            return;
+        }
+        let taken = File::create(&self.0)
+            .and_then(|file| Ok(fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED_BYTES)?));
+        if taken.is_err() {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    /// As [`write`]; on a full disk, with the space that was kept.
+    pub fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        match write(path, bytes) {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+                fs::remove_file(&self.0).map_err(|_| e)?;
+                write(path, bytes)
+            }
+            written => written,
+        }
+    }
+}
 
 /// Replaces the file at `path`, for root's eyes only: written beside it, synced, renamed, and its directory
 /// synced (rename(2), fsync(2)).

@@ -27,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::cli::{DaemonArgs, names_in, printable, tell};
+use crate::durable::Reserve;
 use crate::knobs;
 use crate::pod::file::PodFile;
 use crate::pod::result::PodResult;
@@ -76,7 +77,7 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
     let _lock = lock(&layout)?;
     let service = service::Service::of_systemd();
     let spawner = Spawner::of_daemon(layout.clone(), knobs::options(&args.pods)?)?;
-    let store = Store::open(layout.store())?;
+    let store = Store::open(layout.store(), Reserve::at(layout.reserve()))?;
     let daemon = Rc::new(Daemon {
         layout,
         args: args.pods,

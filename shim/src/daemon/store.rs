@@ -16,7 +16,7 @@ use bundles::layout::Layout;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::durable;
+use crate::durable::{self, Reserve};
 
 /// Changes that watchers may be behind.
 pub const CHANGES_MAX: usize = 1024;
@@ -112,6 +112,7 @@ pub struct Change {
 /// All objects.
 pub struct Store {
     dir: PathBuf,
+    reserve: Reserve,
     objects: BTreeMap<Key, Rc<Value>>,
     version: u64,
     reserved: u64,
@@ -121,7 +122,7 @@ pub struct Store {
 
 impl Store {
     /// Reads what is there. A file that is not as it was written is set aside, and told in the log.
-    pub fn open(dir: PathBuf) -> anyhow::Result<Store> {
+    pub fn open(dir: PathBuf, reserve: Reserve) -> anyhow::Result<Store> {
         let mut objects = BTreeMap::new();
         let mut newest = 0;
         for kind in Kind::ALL {
@@ -162,7 +163,8 @@ impl Store {
         let version = newest.max(text.trim().parse().unwrap_or(0));
         let changes = VecDeque::new();
         let (news, _) = watch::channel(version);
-        Ok(Store { dir, objects, version, reserved: version, changes, news })
+        reserve.keep();
+        Ok(Store { dir, reserve, objects, version, reserved: version, changes, news })
     }
 
     /// Removes all that a daemon that is not there has kept.
@@ -171,7 +173,7 @@ impl Store {
             bundles::tree::remove(&dir)
                 .with_context(|| format!("cannot remove {}", dir.display()))?;
         }
-        for file in [layout.daemon_lock(), layout.daemon_socket()] {
+        for file in [layout.daemon_lock(), layout.daemon_socket(), layout.reserve()] {
             durable::remove(&file).with_context(|| format!("cannot remove {}", file.display()))?;
         }
         Ok(())
@@ -226,8 +228,16 @@ impl Store {
         object["metadata"]["resourceVersion"] = json!(version.to_string());
         if durable {
             let path = self.path(&key);
-            durable::write(&path, &encode(&object))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            let bytes = encode(&object);
+            // What is new can wait; a deletion and an end are what makes room.
+            let written = match happened {
+                Happened::Added => {
+                    self.reserve.keep();
+                    durable::write(&path, &bytes)
+                }
+                _ => self.reserve.write(&path, &bytes),
+            };
+            written.with_context(|| format!("cannot write {}", path.display()))?;
         }
         let object = Rc::new(object);
         self.objects.insert(key.clone(), object.clone());
@@ -263,7 +273,8 @@ impl Store {
         if self.version >= self.reserved {
             let reserved = self.version + RESERVED;
             let path = self.dir.join(VERSION);
-            durable::write(&path, reserved.to_string().as_bytes())
+            self.reserve
+                .write(&path, reserved.to_string().as_bytes())
                 .with_context(|| format!("cannot write {}", path.display()))?;
             self.reserved = reserved;
         }

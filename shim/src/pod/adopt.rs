@@ -271,7 +271,7 @@ impl Machine {
     }
 
     /// The image that container `c` was to be made from, whatever its name means now.
-    fn find_image_again(&mut self, c: usize) {
+    pub(super) fn find_image_again(&mut self, c: usize) {
         let text = self.pod.containers[c].image.clone();
         let id = self.state.image_id(c).map(str::to_owned);
         if let Some((image, hold)) = id.and_then(|id| self.image_with(&text, &id)) {

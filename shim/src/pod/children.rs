@@ -148,11 +148,17 @@ impl Machine {
     }
 
     fn try_create(&mut self, c: usize, inc: u32) -> Result<(), String> {
+        if self.images[c].is_none() {
+            // It could not be held when the pod was taken on: the disk was full.
+            self.find_image_again(c);
+        }
         let filter = self.filter(c, inc)?;
         let spec = self.file.pod.spec.as_ref().ok_or("the pod has no spec")?;
         let container =
             super::compile::containers(spec).nth(c).ok_or("the pod has no such container")?;
-        let image = self.images[c].as_ref().ok_or("its image is not in the store any more")?;
+        let image = self.images[c]
+            .as_ref()
+            .ok_or("its image is not in the store any more, or cannot be held there")?;
         let pump = self.pump.as_ref().ok_or("the pod has no log pump")?;
         let cgroup = cgroup_name(&container.name, inc);
         let values =

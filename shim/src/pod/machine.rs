@@ -14,7 +14,7 @@ use bundles::layout::{Layout, PodDir};
 use plan::{At, Fact, Mono, Plan, State, Subject, Waiting};
 use runtime::cgroup::{CgroupValues, Cgroups};
 use runtime::clock;
-use runtime::journal::Journal;
+use runtime::journal::{Journal, JournalError};
 use runtime::keeper::{Inheritance, Keeper};
 use runtime::log::Pump;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -51,6 +51,8 @@ pub struct Machine {
     pub(super) pod: plan::Pod,
     pub(super) state: State,
     pub(super) journal: Journal,
+    /// Its last record could not be written.
+    journal_fails: bool,
     pub(super) epoll: OwnedFd,
     pub(super) signals: Signals,
     timer: OwnedFd,
@@ -176,6 +178,7 @@ impl Machine {
             dir,
             pod,
             journal,
+            journal_fails: false,
             epoll,
             signals,
             timer,
@@ -285,18 +288,30 @@ impl Machine {
         let at = clock::now();
         failpoint::around(&self.layout, &fact, "fact", "before");
         let events = plan::narrate(&self.pod, &self.state, &fact);
-        if let Err(e) = self.journal.append(at, &fact) {
-            // The pod goes on without its history rather than stop; a successor will know less.
-            tracing::error!("{}", runtime::chain(&e));
-        }
+        let written = self.journal.append(at, &fact);
         failpoint::around(&self.layout, &fact, "fact", "after");
         plan::fold(&self.pod, &mut self.state, at, &fact);
         plan::change(&mut self.pod, &fact);
         for event in events {
             self.tell_event(at, &event);
         }
+        self.note_journal(written.err());
         self.shorten_journal();
         at
+    }
+
+    /// The pod goes on without its history rather than stop; a successor will know less. It is told once.
+    fn note_journal(&mut self, failed: Option<JournalError>) {
+        let was_whole = !std::mem::replace(&mut self.journal_fails, failed.is_some());
+        let Some(error) = failed.filter(|_| was_whole) else { return };
+        let message = format!(
+            "{}: until that is mended, a process for this pod that dies is lost with what happens now",
+            runtime::chain(&error)
+        );
+        tracing::error!("{message}");
+        let reason = "JournalFailed".to_owned();
+        let event = plan::Event { warning: true, reason, message, container: None };
+        self.tell_event(clock::now(), &event);
     }
 
     /// What it has become too long for is forgotten; what is known stays.

@@ -133,9 +133,10 @@ pub fn shorten(
     past: impl FnOnce() -> Past,
 ) -> anyhow::Result<()> {
     let most = if file.timeline { RECORDS_OF_TIMELINE_MAX } else { RECORDS_MAX };
-    if journal.of_records() < most {
+    if !journal.is_longer_than(most) {
         return Ok(());
     }
+    journal.put_off();
     let boot = clock::boot_id().context("cannot read which boot of the host this is")?;
     *journal = Journal::begin(&dir.journal(), &opening(file, &past(), boot), &[])?;
     Ok(())

@@ -9,7 +9,7 @@ use runtime::state_dir::make_dir;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::durable;
+use crate::durable::{self, Reserve};
 
 /// The last that a shim has to say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,8 @@ impl PodResult {
     pub fn write(&self, layout: &Layout, uid: &str) -> anyhow::Result<()> {
         make_dir(&layout.results(), 0o700)?;
         let path = layout.result(uid);
-        durable::write(&path, &serde_json::to_vec(self)?)
+        Reserve::at(layout.reserve())
+            .write(&path, &serde_json::to_vec(self)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
