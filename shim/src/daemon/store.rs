@@ -317,6 +317,8 @@ fn decode(bytes: &[u8]) -> Option<Value> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn pod(name: &str, text: &str) -> Value {
@@ -327,10 +329,14 @@ mod tests {
         Key { kind: Kind::Pod, namespace: "default".into(), name: name.into() }
     }
 
+    fn opened(dir: &Path) -> anyhow::Result<Store> {
+        Store::open(dir.to_owned(), Reserve::at(dir.join("reserve")))
+    }
+
     #[test]
     fn what_was_put_is_there_again_and_versions_rise_over_restarts() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Store::open(dir.path().to_owned()).unwrap();
+        let open = || opened(dir.path()).unwrap();
         let mut store = open();
         let first = store.put(Kind::Pod, pod("a", "one")).unwrap();
         let second = store.put(Kind::Pod, pod("a", "two")).unwrap();
@@ -349,7 +355,7 @@ mod tests {
     #[test]
     fn a_watcher_is_told_all_in_order_or_that_it_is_too_late() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path().to_owned()).unwrap();
+        let mut store = opened(dir.path()).unwrap();
         let begin = store.version();
         store.put(Kind::Pod, pod("a", "")).unwrap();
         store.note(Kind::Pod, pod("a", "changed")).unwrap();
@@ -371,7 +377,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_as_it_was_written_is_set_aside_and_the_others_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path().to_owned()).unwrap();
+        let mut store = opened(dir.path()).unwrap();
         store.put(Kind::Pod, pod("a", "one")).unwrap();
         store.put(Kind::Pod, pod("b", "two")).unwrap();
         let path = store.path(&key("a"));
@@ -384,7 +390,7 @@ mod tests {
         }
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         fs::write(path.with_extension(durable::UNFINISHED), "half").unwrap();
-        let store = Store::open(dir.path().to_owned()).unwrap();
+        let store = opened(dir.path()).unwrap();
         assert!(store.get(&key("a")).is_none() && store.get(&key("b")).is_some());
         assert!(path.with_extension(DAMAGED).exists());
         assert!(!path.with_extension(durable::UNFINISHED).exists());
