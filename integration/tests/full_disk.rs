@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration::{Instance, kill_now, pod, run, status_of, until};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
