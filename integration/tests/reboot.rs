@@ -249,7 +249,8 @@ fn what_was_deleted_before_a_reboot_does_not_come_back() {
     let daemon = podshim.daemon();
     let stubborn = CHAIN
         .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 60")
-        .replace("trap \\\"exit 0\\\" TERM; echo main", "trap \\\"\\\" TERM; echo main");
+        .replace("trap \"exit 0\" TERM; echo main", "trap \"\" TERM; echo main");
+    assert!(stubborn.contains("trap \"\" TERM"), "{stubborn}");
     apply(&podshim, &pod(&stubborn));
     let uid = podshim.until("ready", is_ready)["metadata"]["uid"].as_str().unwrap().to_owned();
     let said = podshim.podshim(&["delete", "pod", "p", "--no-wait"]);

@@ -181,8 +181,11 @@ impl Journal {
         let written = File::create(&beside).and_then(|mut file| {
             rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o600))?;
             file.write_all(&text)?;
-            // A name that is on the disk before what it names would be an empty journal after a power cut.
-            file.sync_data()?;
+            // A name that is on the disk before what it names would be an empty journal after a power cut, in
+            // place of one that was not. Of a pod that is new nothing can be lost.
+            if path.exists() {
+                file.sync_data()?;
+            }
             fs::rename(&beside, path)
         });
         written.map_err(|source| {

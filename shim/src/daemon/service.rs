@@ -12,6 +12,10 @@ use sd_notify::NotifyState;
 /// How long a service manager may take to listen.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long it may take to say whether the host goes down: it has much to do then, and without an answer the
+/// pods' containers are stopped in no order.
+const ASK: Duration = Duration::from_secs(10);
+
 /// The service manager that started this process, if one did.
 #[derive(Clone, Copy)]
 pub struct Service {
@@ -53,7 +57,7 @@ impl Service {
             return false;
         }
         let ask = || Command::new("systemctl").arg("is-system-running").output();
-        let asked = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(ask)).await;
+        let asked = tokio::time::timeout(ASK, tokio::task::spawn_blocking(ask)).await;
         match asked {
             Ok(Ok(Ok(output))) => output.stdout.trim_ascii() == b"stopping",
             _ => false,
