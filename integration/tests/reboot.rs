@@ -349,6 +349,11 @@ fn a_pod_whose_shim_is_told_to_end_is_stopped_in_order_and_goes_on_with_the_next
     assert_eq!(ran(&podshim, &uid), "seed\nside\nmain\nseed\nside\nmain\n");
     // With a daemon that lives on it is started again, after a while.
     kill(Pid::from_raw(podshim.shim()), Signal::SIGTERM).unwrap();
+    until("it is explained", || {
+        let said = podshim.podshim(&["explain", "p"]);
+        let wanted = "nothing of it runs at this moment: it was stopped from outside";
+        if said.out.contains(wanted) { Ok(()) } else { Err(format!("{}{}", said.out, said.err)) }
+    });
     podshim.until("ready once more", |pod| is_ready(pod) && restarts(pod) == [2, 2, 2]);
     let said = podshim.podshim(&["delete", "pod", "p"]);
     assert_eq!(said.code, 0, "{}", said.err);

@@ -10,10 +10,12 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use serde_json::Value;
 
+use super::api::Api;
 use super::client::has_name;
 use super::table::age;
 use super::terminal::Output;
 use super::{Connection, PodRef, completion, find_pod, names_in, pod_name};
+use crate::daemon::store::Kind;
 use crate::pod::file::PodFile;
 use crate::pod::past::Past;
 use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
@@ -50,9 +52,9 @@ pub fn explain(layout: &Layout, args: &ExplainArgs) -> anyhow::Result<i32> {
             // Its shim is dead, or stopped: then its directory is all that can be asked.
             Err(e) => of_journal(layout, &pod).with_context(|| runtime::chain(e.as_ref()))?,
         },
-        Err(not_found) => match of_logs(layout, args)? {
+        Err(not_found) => match of_daemon(layout, args)? {
             Some(said) => said,
-            None => return Err(not_found),
+            None => of_logs(layout, args)?.ok_or(not_found)?,
         },
     };
     output.write(said.as_bytes());
@@ -88,6 +90,13 @@ fn of_journal(layout: &Layout, pod: &PodRef) -> anyhow::Result<String> {
     let mut object = serde_json::to_value(&file.pod)?;
     object["status"] = serde_json::to_value(plan::status(&past.pod, &past.state, now))?;
     Ok(text::dead(&object, file.owner.is_none(), file.has_owner(), now))
+}
+
+/// A pod of the daemon's that is to live and does not at this moment.
+fn of_daemon(layout: &Layout, args: &ExplainArgs) -> anyhow::Result<Option<String>> {
+    let Some(api) = Api::find(layout)? else { return Ok(None) };
+    let known = api.get(Kind::Pod, &args.namespace, &args.pod)?;
+    Ok(known.and_then(|object| text::waiting_for_life(&object)))
 }
 
 /// A pod of which only logs are left.

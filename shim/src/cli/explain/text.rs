@@ -67,6 +67,21 @@ pub fn dead(pod: &Value, is_daemons: bool, owner_lives: bool, now: At) -> String
     page.text
 }
 
+/// A pod that the daemon has and that does not live at this moment; `None` if it has ended for good.
+pub fn waiting_for_life(object: &Value) -> Option<String> {
+    let status = &object["status"];
+    if matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let why = status["message"].as_str().unwrap_or("the daemon is about to start it");
+    Some(format!(
+        "pod {}: nothing of it runs at this moment: {}\n",
+        printable(name),
+        printable(why)
+    ))
+}
+
 /// Of a pod of which nothing but its logs is left.
 pub fn gone(name: &str, namespace: &str, containers: &[String], written: Option<String>) -> String {
     let of = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
