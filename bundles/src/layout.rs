@@ -52,7 +52,7 @@ impl Layout {
         self.root.join("objects")
     }
 
-    /// How a pod of the daemon's has ended, until the daemon has taken note of it.
+    /// How a pod of the daemon's has ended, and what happened to it.
     #[must_use]
     pub fn result(&self, uid: &str) -> PathBuf {
         self.results().join(format!("{uid}.json"))

@@ -401,6 +401,102 @@ fn the_api_answers_as_kubernetes_does() {
     podshim.end_daemon(daemon);
 }
 
+/// A pod that has ended, and one that was deleted, can still be asked about.
+#[test]
+fn what_happened_to_a_pod_is_told_after_its_end_and_after_it_was_deleted() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    let fails = "apiVersion: v1\nkind: Pod\nmetadata: {name: fails}\nspec:
+  restartPolicy: Never
+  containers:
+  - name: main
+    image: alpine:latest
+    imagePullPolicy: Never
+    command: [sh, -c, 'sleep 2; exit 3']
+    readinessProbe: {exec: {command: ['false']}, periodSeconds: 1}
+";
+    let lives = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: lives}\nspec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: main, image: 'alpine:latest', imagePullPolicy: Never, command: [sleep, '1000']}]
+";
+    apply(&podshim, &format!("{fails}{lives}"));
+    until("it has failed", || {
+        let (_, pod) = daemon.ask("GET", &format!("{PODS}/fails"), "");
+        if pod["status"]["phase"] == "Failed" { Ok(()) } else { Err(format!("{pod:#}")) }
+    });
+    until("the other one is ready", || {
+        let (_, pod) = daemon.ask("GET", &format!("{PODS}/lives"), "");
+        if is_ready(&pod) { Ok(()) } else { Err(format!("{pod:#}")) }
+    });
+    let reasons = |text: &str| {
+        let lines = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let object = |row: &[&str]| row.iter().position(|cell| cell.starts_with("Pod/")).unwrap();
+        lines.map(|row| row[object(&row) - 1..=object(&row)].join(" ")).collect::<Vec<_>>()
+    };
+    let wanted = ["Created Pod/fails/main", "Started Pod/fails/main", "Unhealthy Pod/fails/main"];
+    for deleted in [false, true] {
+        let said = podshim.podshim(&["events", "fails"]);
+        let told = reasons(&said.out);
+        assert!(wanted.iter().all(|line| told.contains(&(*line).to_owned())), "{}", said.out);
+        assert!(told.iter().all(|line| line.contains("/fails")), "{}", said.out);
+        // All of them, the oldest first, also over the wire.
+        let said = podshim.podshim(&["events"]);
+        let told = reasons(&said.out);
+        assert!(told.contains(&"Started Pod/lives/main".to_owned()), "{}", said.out);
+        assert!(told.contains(&"Started Pod/fails/main".to_owned()), "{}", said.out);
+        let path = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dfails,reason%3DUnhealthy";
+        let (code, list) = daemon.ask("GET", path, "");
+        assert_eq!((code, &list["kind"]), (200, &json!("EventList")), "{list:#}");
+        let items = list["items"].as_array().unwrap();
+        assert!(!items.is_empty(), "{list:#}");
+        for event in items {
+            assert_eq!(event["involvedObject"]["name"], "fails", "{event:#}");
+            assert_eq!(
+                (&event["reason"], &event["type"]),
+                (&json!("Unhealthy"), &json!("Warning"))
+            );
+        }
+        let said = podshim.podshim(&["explain", "fails"]);
+        let why = if deleted { "it was deleted and is gone" } else { "it has ended" };
+        for words in
+            [why, "main ended with exit code 3 (Error)", "main: Unhealthy: Readiness probe"]
+        {
+            assert!(said.out.contains(words), "{words}: {}{}", said.out, said.err);
+        }
+        let said = podshim.podshim(&["describe", "pod", "fails"]);
+        if deleted {
+            assert_eq!(said.code, 1, "{}", said.out);
+            assert!(said.err.contains("\"fails\" not found"), "{}", said.err);
+            break;
+        }
+        for words in ["Failed", "Exit Code:", "Unhealthy"] {
+            assert!(said.out.contains(words), "{words}: {}{}", said.out, said.err);
+        }
+        let all = podshim.podshim(&["describe", "pods"]);
+        let names: Vec<_> = all.out.lines().filter(|line| line.starts_with("Name:")).collect();
+        assert!(names.len() == 2 && names[0].ends_with("fails"), "{}", all.out);
+        let watching = podshim.start_command(podshim.command(&["get", "pods", "-w"]));
+        until("the one that has ended is shown", || {
+            let text = watching.text();
+            let rows: Vec<_> = text.lines().filter(|line| line.contains("/1")).collect();
+            let shown = |row: &&&str| row.starts_with("fails ") && row.contains("Error");
+            if rows.len() == 2 && rows.iter().any(|row| shown(&row)) { Ok(()) } else { Err(text) }
+        });
+        watching.signal(Signal::SIGKILL);
+        watching.wait();
+        delete(&podshim, &["pod", "fails"]);
+    }
+    let said = podshim.podshim(&["events", "other"]);
+    assert!(said.code == 1 && said.err.contains("\"other\" not found"), "{}", said.err);
+    // Another daemon remembers it, too, and does not take it for one that lives.
+    daemon.kill();
+    let daemon = podshim.daemon();
+    let said = podshim.podshim(&["events", "fails"]);
+    assert!(reasons(&said.out).contains(&wanted[1].to_owned()), "{}", said.out);
+    delete(&podshim, &["pod", "lives"]);
+    podshim.end_daemon(daemon);
+}
+
 #[test]
 fn a_service_manager_hears_when_it_serves_and_that_it_is_well_and_may_hold_its_socket() {
     let podshim = Instance::new();

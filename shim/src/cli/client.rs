@@ -26,6 +26,14 @@ pub struct PodRef {
     pub uid: String,
 }
 
+impl PodRef {
+    /// That of a pod's object.
+    pub fn of(pod: &Value) -> PodRef {
+        let field = |name: &str| pod["metadata"][name].as_str().unwrap_or_default().to_owned();
+        PodRef { namespace: field("namespace"), name: field("name"), uid: field("uid") }
+    }
+}
+
 /// All pods of an instance, by name.
 pub fn pods(layout: &Layout) -> anyhow::Result<Vec<PodRef>> {
     let names = layout.names();

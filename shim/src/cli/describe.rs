@@ -5,11 +5,12 @@ use std::fmt::Write;
 use bundles::layout::Layout;
 use serde_json::Value;
 
+use super::client::has_name;
 use super::events::{interval, kind_of, of_pod};
 use super::get::seconds;
 use super::table::{Columns, age};
 use super::terminal::{Output, complain, printable};
-use super::{DescribeArgs, FAILED, find_pod, one_line, pods, pods_named};
+use super::{DescribeArgs, FAILED, ended, find_pod, one_line, pods, pods_named};
 use crate::protocol::PodEvent;
 
 /// Prints each pod.
@@ -17,24 +18,12 @@ pub fn describe(layout: &Layout, args: &DescribeArgs) -> anyhow::Result<i32> {
     let names = pods_named(&args.kind, &args.names, "described")?;
     let mut output = Output::default();
     let mut code = 0;
-    let mut wanted = Vec::new();
-    if names.is_empty() {
-        wanted.extend(pods(layout)?.into_iter().filter(|p| p.namespace == args.namespace));
-        if wanted.is_empty() {
-            super::tell(&format!("No resources found in {} namespace.\n", args.namespace));
-        }
+    let wanted = if names.is_empty() { all_names(layout, &args.namespace)? } else { names };
+    if wanted.is_empty() {
+        super::tell(&format!("No resources found in {} namespace.\n", args.namespace));
     }
-    for name in &names {
-        match find_pod(layout, &args.namespace, name) {
-            Ok(pod) => wanted.push(pod),
-            Err(e) => {
-                complain(&one_line(&e));
-                code = FAILED;
-            }
-        }
-    }
-    for (i, pod) in wanted.iter().enumerate() {
-        match of_pod(layout, pod) {
+    for (i, name) in wanted.iter().enumerate() {
+        match find(layout, &args.namespace, name) {
             Ok((object, events)) => {
                 let gap = if i > 0 { "\n\n" } else { "" };
                 output.write(format!("{gap}{}", text(&object, &events)).as_bytes());
@@ -47,6 +36,30 @@ pub fn describe(layout: &Layout, args: &DescribeArgs) -> anyhow::Result<i32> {
     }
     output.end()?;
     Ok(code)
+}
+
+fn all_names(layout: &Layout, namespace: &str) -> anyhow::Result<Vec<String>> {
+    let living = pods(layout)?;
+    let mut names: Vec<String> = ended::all(layout, Some(namespace), &living)?
+        .iter()
+        .map(|pod| str(pod, "/metadata/name").to_owned())
+        .chain(living.into_iter().filter(|pod| pod.namespace == namespace).map(|pod| pod.name))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// A pod and what happened to it: its shim knows, or, if it does not live, the daemon.
+fn find(layout: &Layout, namespace: &str, name: &str) -> anyhow::Result<(Value, Vec<PodEvent>)> {
+    let silent = match find_pod(layout, namespace, name) {
+        Ok(pod) => match of_pod(layout, &pod) {
+            // It ended between the question where it is and the one how it is.
+            Err(e) if !has_name(layout, &pod) => e,
+            told => return told,
+        },
+        Err(e) => e,
+    };
+    ended::find(layout, namespace, name)?.ok_or(silent)
 }
 
 /// Lines of `Key:  value`, indented by depth; whatever a manifest or a program put there, each is one.

@@ -1,4 +1,4 @@
-//! `podshim events`: what happened to pods that live.
+//! `podshim events`: what happened to pods, also to those of the daemon's that have ended.
 
 use bundles::layout::Layout;
 use plan::Wall;
@@ -9,8 +9,9 @@ use super::table::{Columns, age};
 use super::terminal::{Output, printable, tell};
 use super::watched::{Arrivals, Heard, Watched, speaking};
 use super::{
-    Connection, EventsArgs, FAILED, ObjectOutput, PodRef, complain, find_pod, one_line, pods,
+    Connection, EventsArgs, FAILED, ObjectOutput, PodRef, complain, ended, find_pod, one_line, pods,
 };
+use crate::pod::result::PodResult;
 use crate::protocol::{PodEvent, Reply, Request};
 
 /// Prints them, the oldest first.
@@ -27,12 +28,20 @@ pub fn events(layout: &Layout, args: &EventsArgs) -> anyhow::Result<i32> {
             !args.all_namespaces,
             "a name is looked for in one namespace (-n), not in all (-A)"
         );
-        find_pod(layout, &args.namespace, name)?;
+        let known = |found: &anyhow::Result<PodRef>| -> anyhow::Result<bool> {
+            Ok(found.is_ok()
+                || !ended::remembered(layout, &[], |pod| args.of(pod))?.is_empty()
+                || ended::find(layout, &args.namespace, name)?.is_some())
+        };
+        let found = find_pod(layout, &args.namespace, name);
+        if !known(&found)? {
+            found?;
+        }
     }
     let failed = if args.watch {
         watch(layout, args, &mut printer)?
     } else {
-        let (mut all, failed) = collect(layout, args)?;
+        let (mut all, failed) = collect(layout, |pod| args.of(pod))?;
         all.retain(|(_, event)| args.wanted(event));
         if all.is_empty() && args.output.is_none() {
             tell(&if args.all_namespaces {
@@ -59,10 +68,15 @@ impl EventsArgs {
     }
 }
 
-fn collect(layout: &Layout, args: &EventsArgs) -> anyhow::Result<(Vec<(Value, PodEvent)>, bool)> {
-    let mut all = Vec::new();
+/// What happened to pods that are wanted, the oldest first, and whether one did not answer.
+pub fn collect(
+    layout: &Layout,
+    wanted: impl Fn(&PodRef) -> bool,
+) -> anyhow::Result<(Vec<(Value, PodEvent)>, bool)> {
+    let living = pods(layout)?;
+    let mut all = of_ended(layout, &living, &wanted)?;
     let mut failed = false;
-    for pod in pods(layout)?.into_iter().filter(|pod| args.of(pod)) {
+    for pod in living.into_iter().filter(|pod| wanted(pod)) {
         match of_pod(layout, &pod) {
             Ok((object, events)) => all.extend(events.into_iter().map(|e| (object.clone(), e))),
             // It ended between the list and the question.
@@ -77,10 +91,27 @@ fn collect(layout: &Layout, args: &EventsArgs) -> anyhow::Result<(Vec<(Value, Po
     Ok((all, failed))
 }
 
+fn of_ended(
+    layout: &Layout,
+    living: &[PodRef],
+    wanted: impl Fn(&PodRef) -> bool,
+) -> anyhow::Result<Vec<(Value, PodEvent)>> {
+    let ended = ended::remembered(layout, living, wanted)?.into_iter();
+    let events = ended.flat_map(|PodResult { object, events, .. }| {
+        events.into_iter().map(move |event| (object.clone(), event))
+    });
+    let mut events: Vec<_> = events.collect();
+    events.sort_by_key(|(_, event)| event.at.0);
+    Ok(events)
+}
+
 /// What happened, and then what happens, until nobody reads any more.
 fn watch(layout: &Layout, args: &EventsArgs, printer: &mut Printer) -> anyhow::Result<bool> {
     let mut arrivals = Arrivals::new(layout);
     let mut watched: Vec<Watched> = Vec::new();
+    let mut before = of_ended(layout, &pods(layout)?, |pod| args.of(pod))?;
+    before.retain(|(_, event)| args.wanted(event));
+    printer.print(&before)?;
     while !printer.output.is_broken() {
         for mut one in arrivals.next(|pod| args.of(pod))? {
             one.ask_events()?;

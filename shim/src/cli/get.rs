@@ -15,7 +15,7 @@ use super::selector::Selector;
 use super::table::age;
 use super::terminal::{complain, tell};
 use super::watched::{Arrivals, Heard, Watched, speaking};
-use super::{Connection, FAILED, PodRef, completion, is_pod_kind, one_line, pods};
+use super::{Connection, FAILED, PodRef, completion, ended, is_pod_kind, one_line, pods};
 use crate::daemon::store;
 use crate::run::objects;
 
@@ -300,7 +300,13 @@ fn watch_pods(
         let mut arrived = arrivals.next(|pod| asked.pod_wanted(pod))?;
         arrived.retain(|one| asked.wanted(&one.object));
         if first {
-            let found: Vec<Value> = arrived.iter().map(|one| one.object.clone()).collect();
+            let living: Vec<PodRef> = arrived.iter().map(|one| one.pod.clone()).collect();
+            let namespace =
+                Some(asked.args.namespace.as_str()).filter(|_| !asked.args.all_namespaces);
+            let mut found = ended::all(layout, namespace, &living)?;
+            found.retain(|pod| asked.wanted(pod));
+            found.iter().try_for_each(|pod| printer.change(pod))?;
+            found.extend(arrived.iter().map(|one| one.object.clone()));
             if arrivals.failed || !asked.all_found(&found) {
                 return Ok(FAILED);
             }

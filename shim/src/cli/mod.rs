@@ -22,6 +22,7 @@ mod delete;
 mod describe;
 mod doctor;
 pub mod duration;
+mod ended;
 mod events;
 mod exec;
 mod explain;
@@ -46,7 +47,7 @@ mod watched;
 
 pub use choose::default_container;
 pub use client::{Connection, PodRef, find_pod, pods};
-pub use events::event_object;
+pub use events::{collect as events_of, event_object};
 pub use prune::names_in;
 pub use selector::Selector;
 pub use terminal::{colour_wanted, complain, printable, tell};
@@ -141,7 +142,7 @@ enum Command {
     Logs(LogsArgs),
     /// Delete pods, or what the daemon has: containers are stopped in order, within the grace period
     Delete(DeleteArgs),
-    /// Show what happened to pods that live
+    /// Show what happened to pods
     Events(EventsArgs),
     /// Show all that is known of a pod, for people
     Describe(DescribeArgs),

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use bundles::layout::Layout;
@@ -56,6 +56,8 @@ pub struct Daemon {
     children: RefCell<Vec<Child>>,
     /// Something that a controller may want to know has changed.
     wake: Notify,
+    /// There is something that is to be forgotten one day.
+    remembers: Notify,
     /// The host goes down: no pod is started any more.
     suspends: Cell<bool>,
 }
@@ -63,6 +65,8 @@ pub struct Daemon {
 /// A daemon that was killed holds its lock until the kernel has closed all that it had open.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
+/// How often is looked for what is to be forgotten.
+const FORGET: Duration = Duration::from_secs(60);
 
 /// Serves until it is told to end. The pods live on.
 pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
@@ -87,6 +91,7 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
         controllers: RefCell::default(),
         children: RefCell::default(),
         wake: Notify::new(),
+        remembers: Notify::new(),
         suspends: Cell::new(false),
     });
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -96,6 +101,7 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
         let mut children = signal(SignalKind::child())?;
         let control = tokio::task::spawn_local(control::control(daemon.clone()));
         tokio::task::spawn_local(api::serve(daemon.clone(), listener));
+        tokio::task::spawn_local(forget(daemon.clone()));
         service.ready().await;
         tokio::task::spawn_local(service.watchdog());
         let socket = daemon.layout.daemon_socket();
@@ -122,6 +128,19 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
     });
     runtime.shutdown_timeout(service::PATIENCE);
     ended
+}
+
+/// Forgets what happened to pods that are gone, in time; sleeps while there is nothing to forget.
+async fn forget(daemon: Rc<Daemon>) {
+    loop {
+        let is_there = |uid: &str| daemon.store.borrow().find(Kind::Pod, uid).is_some();
+        match PodResult::expire(&daemon.layout, is_there, SystemTime::now()) {
+            Ok(false) => daemon.remembers.notified().await,
+            Ok(true) => {}
+            Err(e) => tracing::warn!("{e:#}"),
+        }
+        tokio::time::sleep(FORGET).await;
+    }
 }
 
 /// A line of the daemon's log, which is standard error.
@@ -166,12 +185,6 @@ impl Daemon {
     fn take_on_all(self: &Rc<Self>) -> anyhow::Result<()> {
         for name in names_in(&self.layout.pods())? {
             self.recover(&name)?;
-        }
-        for name in names_in(&self.layout.results())? {
-            let uid = name.strip_suffix(".json").unwrap_or_default();
-            if self.store.borrow().find(Kind::Pod, uid).is_none() {
-                PodResult::forget(&self.layout, uid)?;
-            }
         }
         for uid in names_in(&self.layout.all_kept())? {
             if self.is_nobodys(&uid) && scrap::leftover(&self.layout, &uid, Stays::Nothing)? {

@@ -311,9 +311,10 @@ impl Life {
             self.daemon.store.borrow_mut().put(Kind::Pod, new)?;
         }
         failpoint::at(&self.daemon.layout, "daemon:noted");
+        self.daemon.remembers.notify_one();
         // Its shim may have died before it could remove them, and the host with it.
         scrap::leftover(&self.daemon.layout, &self.uid, Stays::Nothing)?;
-        PodResult::forget(&self.daemon.layout, &self.uid)
+        Ok(())
     }
 
     fn forget(&self) -> anyhow::Result<()> {
@@ -390,8 +391,7 @@ impl Daemon {
 
     /// Whether somebody has to follow a pod that was stored by another daemon.
     pub fn is_unfinished(&self, pod: &Value) -> bool {
-        let uid = uid_of(pod);
-        !is_terminal(pod) || self.layout.pod(uid).dir.exists() || self.layout.result(uid).exists()
+        !is_terminal(pod) || is_deleting(pod) || self.layout.pod(uid_of(pod)).dir.exists()
     }
 
     /// The ConfigMaps and Secrets of a namespace.

@@ -623,7 +623,8 @@ impl Machine {
         failpoint::at(&self.layout, "finish:said");
         if self.file.is_kept() && !self.state.is_suspended() {
             let (object, exit_code) = (self.object(), plan::exit_code(&self.pod, &self.state));
-            PodResult { object, exit_code }.write(&self.layout, &self.pod.uid)?;
+            let events = self.history.events();
+            PodResult { object, exit_code, events }.write(&self.layout, &self.pod.uid)?;
         }
         let lock = self.lock.take();
         self.release_all();

@@ -1,4 +1,4 @@
-//! `podshim explain`: what a pod waits for, or why it does not; of one that has ended, what is known.
+//! `podshim explain`: what a pod waits for, or why it does not; of one that has ended, how it ended.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,14 +10,13 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use serde_json::Value;
 
-use super::api::Api;
 use super::client::has_name;
 use super::table::age;
 use super::terminal::Output;
-use super::{Connection, PodRef, completion, find_pod, names_in, pod_name};
-use crate::daemon::store::Kind;
+use super::{Connection, PodRef, completion, ended, find_pod, names_in, pod_name};
 use crate::pod::file::PodFile;
 use crate::pod::past::Past;
+use crate::pod::result::PodResult;
 use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
 
 mod text;
@@ -48,14 +47,13 @@ pub fn explain(layout: &Layout, args: &ExplainArgs) -> anyhow::Result<i32> {
             Ok(told) => {
                 text::living(&told.object, &told.waiting, &told.events, runtime::clock::now())
             }
-            Err(_) if !has_name(layout, &pod) => of_logs(layout, args)?.context(ended_now(&pod))?,
+            Err(_) if !has_name(layout, &pod) => {
+                of_ended(layout, args)?.context(ended_now(&pod))?
+            }
             // Its shim is dead, or stopped: then its directory is all that can be asked.
             Err(e) => of_journal(layout, &pod).with_context(|| runtime::chain(e.as_ref()))?,
         },
-        Err(not_found) => match of_daemon(layout, args)? {
-            Some(said) => said,
-            None => of_logs(layout, args)?.ok_or(not_found)?,
-        },
+        Err(not_found) => of_ended(layout, args)?.ok_or(not_found)?,
     };
     output.write(said.as_bytes());
     output.end()?;
@@ -92,11 +90,24 @@ fn of_journal(layout: &Layout, pod: &PodRef) -> anyhow::Result<String> {
     Ok(text::dead(&object, file.owner.is_none(), file.has_owner(), now))
 }
 
-/// A pod of the daemon's that is to live and does not at this moment.
-fn of_daemon(layout: &Layout, args: &ExplainArgs) -> anyhow::Result<Option<String>> {
-    let Some(api) = Api::find(layout)? else { return Ok(None) };
-    let known = api.get(Kind::Pod, &args.namespace, &args.pod)?;
-    Ok(known.and_then(|object| text::waiting_for_life(&object)))
+/// A pod that does not live: the daemon has it, or remembers it, or its logs are left.
+fn of_ended(layout: &Layout, args: &ExplainArgs) -> anyhow::Result<Option<String>> {
+    let now = runtime::clock::now();
+    if let Some((object, events)) = ended::find(layout, &args.namespace, &args.pod)? {
+        return Ok(Some(
+            text::waiting_for_life(&object)
+                .unwrap_or_else(|| text::ended(&object, &events, false, now)),
+        ));
+    }
+    let wanted = |pod: &PodRef| pod.namespace == args.namespace && pod.name == args.pod;
+    let all = ended::remembered(layout, &[], wanted)?;
+    let at = |result: &PodResult| result.events.last().map(|event| event.at);
+    match all.into_iter().max_by_key(at) {
+        Some(PodResult { object, events, .. }) => {
+            Ok(Some(text::ended(&object, &events, true, now)))
+        }
+        None => of_logs(layout, args),
+    }
 }
 
 /// A pod of which only logs are left.

@@ -82,6 +82,33 @@ pub fn waiting_for_life(object: &Value) -> Option<String> {
     ))
 }
 
+/// Of a pod that has ended, and that the daemon still has; or only remembers, because it was deleted.
+pub fn ended(pod: &Value, events: &[PodEvent], deleted: bool, now: At) -> String {
+    let mut page = Page::new(pod, now);
+    page.header();
+    let status = &pod["status"];
+    let phase = text(status, "/phase");
+    let why = match (text(status, "/reason"), text(status, "/message")) {
+        (reason, message) if reason.is_empty() && message.is_empty() => String::new(),
+        (reason, message) => format!(" ({})", [reason, message].join(" ").trim()),
+    };
+    let ago = events.last().map(|event| age(now.wall.0.saturating_sub(event.at.0) / Mono::SECOND));
+    let ago = ago.map(|ago| format!(" {ago} ago")).unwrap_or_default();
+    page.line(&if deleted {
+        format!("it was deleted and is gone; it ended{ago}")
+    } else {
+        format!("it has ended{ago}, and nothing of it runs or waits: {phase}{why}")
+    });
+    page.line(&format!("at its end: {}", all_states(pod)));
+    let warnings: Vec<&PodEvent> = events.iter().filter(|event| event.warning).collect();
+    for event in &warnings[warnings.len().saturating_sub(WARNINGS_MAX)..] {
+        let of = event.container.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+        let often = if event.count > 1 { format!(" (x{})", event.count) } else { String::new() };
+        page.line(&format!("  {of}{}: {}{often}", event.reason, event.message.trim()));
+    }
+    page.text
+}
+
 /// Of a pod of which nothing but its logs is left.
 pub fn gone(name: &str, namespace: &str, containers: &[String], written: Option<String>) -> String {
     let of = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };

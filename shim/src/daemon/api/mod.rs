@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::Daemon;
 
+mod events;
 mod log;
 mod path;
 mod verbs;
@@ -217,6 +218,7 @@ async fn carry_out(
                 &json!({"major": "1", "minor": "37", "gitVersion": format!("v1.37.0+podshim-{version}")}),
             ))
         }
+        (&Method::GET, Target::Events(wanted)) => events::list(daemon, wanted).await,
         (&Method::GET, Target::List(list)) if list.watch => watch::watch(daemon, &list),
         (&Method::GET, Target::List(list)) => verbs::list(daemon, &list),
         (&Method::POST, Target::List(list)) => verbs::create(daemon, &list, &body),

@@ -2,6 +2,7 @@
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
 use super::Refusal;
 use crate::cli::Selector;
@@ -22,6 +23,66 @@ pub struct List {
     pub timeout_s: Option<u64>,
 }
 
+/// Events.
+#[derive(Debug)]
+pub struct Events {
+    /// `None` is all.
+    pub namespace: Option<String>,
+    /// A field selector: names of fields and their values.
+    fields: Vec<(String, String)>,
+}
+
+impl Events {
+    /// Fields of an Event that can be selected by (as the API server's registry of events has them).
+    const FIELDS: [&str; 8] = [
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "type",
+    ];
+
+    fn of(namespace: Option<&str>, query: &Query) -> Result<Events, Refusal> {
+        let mut fields = Vec::new();
+        for part in query.text("fieldSelector").unwrap_or_default().split(',') {
+            match part.split_once('=') {
+                None if part.is_empty() => {}
+                Some((name, value)) if Events::FIELDS.contains(&name) => {
+                    fields.push((name.to_owned(), value.trim_start_matches('=').to_owned()));
+                }
+                _ => {
+                    let known = Events::FIELDS.join(", ");
+                    return Err(Refusal::bad(format!(
+                        "fieldSelector {part:?}: write FIELD=VALUE with one of {known}"
+                    )));
+                }
+            }
+        }
+        if query.flag("watch") {
+            return Err(Refusal::bad(
+                "events are listed here and not watched: `podshim events -w` watches them".into(),
+            ));
+        }
+        Ok(Events { namespace: namespace.map(str::to_owned), fields })
+    }
+
+    /// The pod whose events are wanted, if they are one pod's.
+    pub fn name(&self) -> Option<&String> {
+        self.fields.iter().find(|(name, _)| name == "involvedObject.name").map(|(_, value)| value)
+    }
+
+    /// Whether an event is wanted.
+    pub fn fits(&self, event: &Value) -> bool {
+        self.fields.iter().all(|(name, value)| {
+            let field = name.split('.').fold(event, |object, field| &object[field]);
+            field.as_str().unwrap_or_default() == value
+        })
+    }
+}
+
 /// What of a log is wanted.
 #[derive(Debug, Default)]
 pub struct Wanted {
@@ -38,6 +99,7 @@ pub enum Target {
     Health,
     Version,
     List(List),
+    Events(Events),
     One(Key),
     Status(Key),
     Log(Key, Wanted),
@@ -63,6 +125,9 @@ impl Target {
             rest => (None, rest),
         };
         let [plural, rest @ ..] = rest else { return Err(unknown()) };
+        if (version.as_str(), *plural, rest) == ("v1", "events", &[]) {
+            return Ok(Target::Events(Events::of(namespace, &Query::of(uri))?));
+        }
         let kind =
             Kind::ALL.into_iter().find(|k| k.plural() == *plural && k.api_version() == version);
         let kind = kind.ok_or_else(unknown)?;
