@@ -10,6 +10,7 @@ pub mod api;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -221,9 +222,12 @@ impl Instance {
 
     /// Starts it in the background.
     pub fn start_command(&self, mut command: Command) -> Running<'_> {
-        let output = fs::File::create(self.dir.path().join("output")).unwrap();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.path().join(format!("output-{number}"));
+        let output = fs::File::create(&path).unwrap();
         let child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
-        Running { instance: self, child }
+        Running { output: path, child, _instance: PhantomData }
     }
 
     /// The pods, by their names.
@@ -419,8 +423,10 @@ impl Default for Instance {
 
 /// A `podshim run` in the background.
 pub struct Running<'a> {
-    instance: &'a Instance,
+    output: PathBuf,
     child: Child,
+    /// What it prints into goes with it.
+    _instance: PhantomData<&'a Instance>,
 }
 
 impl Running<'_> {
@@ -441,7 +447,7 @@ impl Running<'_> {
 
     /// All that it has printed so far.
     pub fn text(&self) -> String {
-        let text = fs::read(self.instance.dir.path().join("output")).unwrap();
+        let text = fs::read(&self.output).unwrap();
         String::from_utf8_lossy(&text).into_owned()
     }
 

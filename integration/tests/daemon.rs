@@ -522,7 +522,7 @@ fn a_service_manager_hears_when_it_serves_and_that_it_is_well_and_may_hold_its_s
     let at = podshim.daemon_socket();
     let early = thread::spawn(move || try_request(&at, "GET", "/readyz", ""));
     let running = podshim.start_command(command);
-    assert_eq!(hear(), "READY=1");
+    assert_eq!(hear(), "READY=1\nSTATUS=serves");
     assert_eq!(early.join().unwrap().unwrap().0, 200);
     assert_eq!((hear(), hear()), ("WATCHDOG=1".into(), "WATCHDOG=1".into()));
     // What pods are started with has none of it.

@@ -11,6 +11,7 @@ mod knobs;
 mod pod;
 mod protocol;
 mod run;
+mod service;
 mod spawn;
 mod timeline;
 mod workload;

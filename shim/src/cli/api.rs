@@ -1,6 +1,7 @@
 //! Talking to the daemon, if there is one: requests of the Kubernetes API over its socket.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -8,6 +9,7 @@ use bundles::layout::Layout;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
@@ -79,36 +81,8 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Answered> {
-        let socket = self.layout.daemon_socket();
-        let asked = async {
-            let stream = tokio::net::UnixStream::connect(&socket).await?;
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header(http::header::HOST, "podshim")
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .body(Full::new(bytes))?;
-            let answer = async {
-                let answer = sender.send_request(request).await?;
-                let code = answer.status();
-                let bytes = answer.into_body().collect().await?.to_bytes();
-                anyhow::Ok(Answered { code, body: serde_json::from_slice(&bytes)? })
-            };
-            tokio::pin!(answer);
-            tokio::select! {
-                answered = &mut answer => answered,
-                ended = connection => {
-                    ended?;
-                    answer.await
-                }
-            }
-        };
-        let asked = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await });
-        let asked = asked.context("it does not answer").and_then(|answered| answered);
-        asked.with_context(|| format!("the daemon at {}", socket.display()))
+        let remote = Remote::of(&self.layout);
+        self.runtime.block_on(remote.ask(method, path, body))
     }
 
     /// All objects of a kind in a namespace, or in all.
@@ -127,6 +101,91 @@ impl Api {
             return Ok(None);
         }
         answered.object().map(Some)
+    }
+}
+
+/// The same for who waits for other things too.
+#[derive(Clone)]
+pub struct Remote {
+    socket: PathBuf,
+}
+
+impl Remote {
+    /// The daemon of a root, whether it lives or not.
+    pub fn of(layout: &Layout) -> Remote {
+        Remote { socket: layout.daemon_socket() }
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// One request.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Answered> {
+        let asked = async {
+            let answer = self.send(method, path, body).await?;
+            let code = answer.status();
+            let bytes = answer.into_body().collect().await?.to_bytes();
+            anyhow::Ok(Answered { code, body: serde_json::from_slice(&bytes)? })
+        };
+        let asked = tokio::time::timeout(PATIENCE, asked).await;
+        let asked = asked.context("it does not answer").and_then(|answered| answered);
+        asked.with_context(|| format!("the daemon at {}", self.socket.display()))
+    }
+
+    /// An answer that comes as it happens.
+    pub async fn watch(&self, path: &str) -> anyhow::Result<Changes> {
+        let body = self.send(Method::GET, path, None).await?.into_body();
+        Ok(Changes { body, begun: Vec::new() })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<http::Response<Incoming>> {
+        let stream = tokio::net::UnixStream::connect(&self.socket).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::HOST, "podshim")
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(bytes))?;
+        // It ends with the answer, or with whoever reads it.
+        tokio::spawn(connection);
+        Ok(sender.send_request(request).await?)
+    }
+}
+
+/// The lines of such an answer, each a value.
+pub struct Changes {
+    body: Incoming,
+    begun: Vec<u8>,
+}
+
+impl Changes {
+    /// The next one; `None` at the end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Value>> {
+        loop {
+            if let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.begun.drain(..=end).collect();
+                return Ok(Some(serde_json::from_slice(&line)?));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            if let Ok(bytes) = frame?.into_data() {
+                self.begun.extend_from_slice(&bytes);
+            }
+        }
     }
 }
 

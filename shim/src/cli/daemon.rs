@@ -91,7 +91,8 @@ fn send(
     Ok(code)
 }
 
-fn as_value(object: &Object) -> anyhow::Result<(Kind, Value)> {
+/// An object of a manifest as the API has it.
+pub fn as_value(object: &Object) -> anyhow::Result<(Kind, Value)> {
     let (kind, mut value) = match object {
         Object::Pod(pod) => (Kind::Pod, serde_json::to_value(pod)?),
         Object::Job(job) => (Kind::Job, serde_json::to_value(job)?),

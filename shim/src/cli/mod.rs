@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use bundles::layout::Layout;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
 
 use crate::pod::file::PullOverride;
@@ -45,8 +46,10 @@ mod upgrade;
 mod wait;
 mod watched;
 
+pub use api::{Remote, path as api_path};
 pub use choose::default_container;
 pub use client::{Connection, PodRef, find_pod, pods};
+pub use daemon::as_value as object_value;
 pub use events::{collect as events_of, event_object};
 pub use prune::names_in;
 pub use selector::Selector;
@@ -228,6 +231,33 @@ pub struct RunArgs {
     /// Fields without effect are errors, not warnings
     #[arg(long)]
     pub strict: bool,
+    /// Run them here also where a daemon is; they end with this command. (So it is with --timeline and with
+    /// options for how pods are made, which are the daemon's own where it makes them)
+    #[arg(long)]
+    pub standalone: bool,
+    /// With a daemon: go on with what it already has of this, changed as `apply` would
+    #[arg(long, conflicts_with = "standalone")]
+    pub resume: bool,
+}
+
+impl RunArgs {
+    /// Options that a daemon cannot be given with its objects.
+    const OWN: [&str; 8] = [
+        "timeline",
+        "pull",
+        "network",
+        "pod_cidr",
+        "allowed_unsafe_sysctls",
+        "max_container_restart_period",
+        "container_log_max_size",
+        "container_log_max_files",
+    ];
+
+    /// Whether the command line has one of those.
+    fn has_own(matches: &ArgMatches) -> bool {
+        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        RunArgs::OWN.iter().any(|id| given(id))
+    }
 }
 
 /// `podshim daemon`.
@@ -670,7 +700,14 @@ pub fn main() -> i32 {
     if completion::answer() {
         return 0;
     }
-    let cli = match Cli::try_parse() {
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        if let (Command::Run(args), Some((_, given))) = (&mut cli.command, matches.subcommand()) {
+            args.standalone |= RunArgs::has_own(given);
+        }
+        Ok(cli)
+    });
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(e) => {
             // Printing to a closed terminal is nobody's loss.

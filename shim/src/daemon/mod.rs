@@ -33,13 +33,13 @@ use crate::pod::file::PodFile;
 use crate::pod::result::PodResult;
 use crate::pod::scrap::{self, Stays};
 use crate::protocol::Request;
+use crate::service;
 use crate::spawn::Spawner;
 
 mod admit;
 mod api;
 mod control;
 mod pods;
-mod service;
 pub mod store;
 
 use store::{Key, Kind, Store};
@@ -102,7 +102,7 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
         let control = tokio::task::spawn_local(control::control(daemon.clone()));
         tokio::task::spawn_local(api::serve(daemon.clone(), listener));
         tokio::task::spawn_local(forget(daemon.clone()));
-        service.ready().await;
+        service.ready("serves").await;
         tokio::task::spawn_local(service.watchdog());
         let socket = daemon.layout.daemon_socket();
         say(&format!("serves at {}", socket.display()));

@@ -14,13 +14,14 @@ use plan::{At, Wall};
 use runtime::log::reader::{Follower, Start};
 use serde_json::Value;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use super::print::Printer;
 
+use crate::pod::result::PodResult;
 use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
 use crate::spawn::Spawned;
 
@@ -29,8 +30,19 @@ use crate::spawn::Spawned;
 pub struct Message {
     /// From whose.
     pub uid: String,
-    /// What it says; `None` when its channel is closed: the shim has ended.
-    pub reply: Option<Reply>,
+    /// What.
+    pub said: Said,
+}
+
+/// What there is to tell of a shim.
+#[derive(Debug)]
+pub enum Said {
+    /// It is there, or another one is; what happened so far comes.
+    Met,
+    /// It says something.
+    Reply(Reply),
+    /// It has ended: the channel to it is closed, or this is how.
+    Gone(Option<PodResult>),
 }
 
 /// How many replies may wait; a shim buffers more for its owner.
@@ -54,18 +66,29 @@ pub struct PodRun {
     pub finished: Option<At>,
     /// What it waits for.
     pub waiting: Vec<PodWaiting>,
+    /// A shim of its has said something.
+    pub is_met: bool,
+    /// What happened so far is still to come: it was asked for.
+    pub awaits_events: bool,
     /// Up to when events have been shown.
     seen: Wall,
-    /// The pod's keeper.
+    /// If it is this process's.
+    own: Option<Own>,
+    logs: Vec<(String, PathBuf)>,
+    followers: Vec<Log>,
+}
+
+/// What there is of a pod that ends with this process.
+struct Own {
+    /// Its keeper.
     child: Child,
     /// When that was started.
     kept_since: Instant,
     /// How many have died, one soon after another.
     keepers_lost: u32,
-    /// How it is to end, if it was asked to.
+    /// How the pod is to end, if it was asked to.
     asked: Option<Request>,
     writer: OwnedWriteHalf,
-    followers: Vec<Log>,
 }
 
 struct Log {
@@ -79,11 +102,11 @@ impl PodRun {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    /// Takes note of an event; `false` if it was shown before.
-    pub fn is_news(&mut self, event: &PodEvent) -> bool {
-        let news = event.at > self.seen;
-        self.seen = self.seen.max(event.at);
-        news
+    /// Takes note of events, and gives back those that were not shown before.
+    pub fn news(&mut self, mut events: Vec<PodEvent>) -> Vec<PodEvent> {
+        events.retain(|event| event.at > self.seen);
+        self.seen = events.iter().map(|event| event.at).fold(self.seen, Wall::max);
+        events
     }
 
     async fn say(&mut self, request: &Request) {
@@ -91,8 +114,10 @@ impl PodRun {
         // Behind what a dead shim may have read the beginning of.
         line.insert(0, b'\n');
         line.push(b'\n');
-        // A closed channel is reported by the reader.
-        let _ = self.writer.write_all(&line).await;
+        if let Some(own) = &mut self.own {
+            // A closed channel is reported by the reader.
+            let _ = own.writer.write_all(&line).await;
+        }
     }
 
     /// Prints what is new in the containers' logs.
@@ -162,12 +187,31 @@ impl Pods {
         object["apiVersion"] = "v1".into();
         object["kind"] = "Pod".into();
         let writer = self.listen(&uid, channel)?;
+        let since = Instant::now();
+        let own = Own { child, kept_since: since, keepers_lost: 0, asked: None, writer };
+        self.take_on(&uid, object, workload, logs, printer, prefix);
+        if let Some(pod) = self.list.get_mut(&uid) {
+            pod.own = Some(own);
+        }
+        self.watch_logs(&uid);
+        Ok(())
+    }
+
+    /// Takes on a pod that somebody else has; `logs` is where its containers' are.
+    pub fn take_on(
+        &mut self,
+        uid: &str,
+        object: Value,
+        workload: usize,
+        logs: Vec<(String, PathBuf)>,
+        printer: &mut Printer,
+        prefix: impl Fn(&str) -> String,
+    ) {
         let mut followers = Vec::new();
-        for (container, dir) in logs {
-            self.watch(&uid, &dir);
-            let prefix = prefix(&container);
+        for (container, dir) in &logs {
+            let prefix = prefix(container);
             printer.expect(&prefix);
-            followers.push(Log { prefix, follower: Follower::new(&dir, Start::Oldest) });
+            followers.push(Log { prefix, follower: Follower::new(dir, Start::Oldest) });
         }
         let pod = PodRun {
             object,
@@ -178,25 +222,32 @@ impl Pods {
             created: runtime::clock::now(),
             finished: None,
             waiting: Vec::new(),
+            is_met: false,
+            awaits_events: false,
             seen: Wall(0),
-            child,
-            kept_since: Instant::now(),
-            keepers_lost: 0,
-            asked: None,
-            writer,
+            own: None,
+            logs,
             followers,
         };
-        self.list.insert(uid, pod);
-        Ok(())
+        self.list.insert(uid.to_owned(), pod);
     }
 
-    fn watch(&mut self, uid: &str, dir: &PathBuf) {
+    /// From now on its output is printed when it comes; the directories are there.
+    pub fn watch_logs(&mut self, uid: &str) {
+        let Some(pod) = self.list.get(uid) else { return };
         let flags =
             AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        // Without a watch the lines come when the pod's next event does.
-        if let Ok(watch) = self.inotify.get_ref().0.add_watch(dir, flags) {
-            self.watches.insert(watch, uid.to_owned());
+        for (_, dir) in &pod.logs {
+            // Without a watch the lines come when the pod's next event does.
+            if let Ok(watch) = self.inotify.get_ref().0.add_watch(dir, flags) {
+                self.watches.insert(watch, uid.to_owned());
+            }
         }
+    }
+
+    /// Where messages about pods go.
+    pub fn sender(&self) -> mpsc::Sender<Message> {
+        self.sender.clone()
     }
 
     fn listen(&self, uid: &str, channel: StdUnixStream) -> anyhow::Result<OwnedWriteHalf> {
@@ -204,27 +255,9 @@ impl Pods {
         let (reader, writer) = UnixStream::from_std(channel)?.into_split();
         let (sender, uid) = (self.sender.clone(), uid.to_owned());
         tokio::spawn(async move {
-            let mut lines = BufReader::new(reader).lines();
-            let mut bad = None;
-            while let Ok(Some(line)) = lines.next_line().await {
-                let replies = match serde_json::from_str(&line) {
-                    _ if line.is_empty() => continue,
-                    // What a shim has left half said is no error.
-                    Ok(reply @ Reply::Adopted { .. }) => [None, Some(reply)],
-                    Ok(reply) => [bad.take(), Some(reply)],
-                    Err(e) => {
-                        let text = format!("a shim's message is not understood: {e}");
-                        [bad.replace(Reply::Error(text)), None]
-                    }
-                };
-                for reply in replies.into_iter().flatten() {
-                    let message = Message { uid: uid.clone(), reply: Some(reply) };
-                    if sender.send(message).await.is_err() {
-                        return;
-                    }
-                }
+            if hear(reader, &uid, &sender).await {
+                let _ = sender.send(Message { uid, said: Said::Gone(None) }).await;
             }
-            let _ = sender.send(Message { uid, reply: None }).await;
         });
         Ok(writer)
     }
@@ -252,7 +285,9 @@ impl Pods {
         let Some(pod) = self.list.get_mut(uid) else { return };
         if matches!(request, Request::Delete { .. } | Request::Kill) {
             pod.deleting = true;
-            pod.asked = Some(request.clone());
+            if let Some(own) = &mut pod.own {
+                own.asked = Some(request.clone());
+            }
         }
         pod.say(request).await;
     }
@@ -260,7 +295,7 @@ impl Pods {
     /// Another shim has the pod, and may not know what was asked for last.
     pub async fn ask_again(&mut self, uid: &str) {
         let Some(pod) = self.list.get_mut(uid) else { return };
-        if let Some(request) = pod.asked.clone() {
+        if let Some(request) = pod.own.as_ref().and_then(|own| own.asked.clone()) {
             pod.say(&request).await;
         }
     }
@@ -268,11 +303,11 @@ impl Pods {
     /// The pod's keeper and shim are both dead: how the keeper ended, and how many have in a row, none of
     /// which lived as long as `long`.
     pub fn ended(&mut self, uid: &str, long: Duration) -> Option<(ExitStatus, u32)> {
-        let pod = self.list.get_mut(uid)?;
+        let own = self.list.get_mut(uid)?.own.as_mut()?;
         // The channel is closed, so it takes no time any more.
-        let status = pod.child.wait().ok()?;
-        pod.keepers_lost = if pod.kept_since.elapsed() < long { pod.keepers_lost + 1 } else { 1 };
-        Some((status, pod.keepers_lost))
+        let status = own.child.wait().ok()?;
+        own.keepers_lost = if own.kept_since.elapsed() < long { own.keepers_lost + 1 } else { 1 };
+        Some((status, own.keepers_lost))
     }
 
     /// There are new ones.
@@ -282,8 +317,8 @@ impl Pods {
         (child, channel): (Child, StdUnixStream),
     ) -> anyhow::Result<()> {
         let writer = self.listen(uid, channel)?;
-        if let Some(pod) = self.list.get_mut(uid) {
-            (pod.child, pod.writer, pod.kept_since) = (child, writer, Instant::now());
+        if let Some(own) = self.list.get_mut(uid).and_then(|pod| pod.own.as_mut()) {
+            (own.child, own.writer, own.kept_since) = (child, writer, Instant::now());
         }
         Ok(())
     }
@@ -303,8 +338,10 @@ impl Pods {
         pod.gone = true;
         pod.finished = Some(runtime::clock::now());
         pod.finish_logs(printer);
-        // Its channel is closed by its end, which takes no time any more.
-        let _ = pod.child.wait();
+        if let Some(own) = &mut pod.own {
+            // Its channel is closed by its end, which takes no time any more.
+            let _ = own.child.wait();
+        }
         let inotify = &self.inotify.get_ref().0;
         self.watches.retain(|watch, of| {
             let keep = of != uid;
@@ -319,4 +356,33 @@ impl Pods {
     pub fn anybody_alive(&self) -> bool {
         self.list.values().any(|p| !p.gone)
     }
+}
+
+/// Passes on what a shim says until it says no more; `false` if nobody hears it any more.
+pub async fn hear(
+    stream: impl AsyncRead + Unpin,
+    uid: &str,
+    sender: &mpsc::Sender<Message>,
+) -> bool {
+    let mut lines = BufReader::new(stream).lines();
+    let mut bad = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        let replies = match serde_json::from_str(&line) {
+            _ if line.is_empty() => continue,
+            // What a shim has left half said is no error.
+            Ok(reply @ Reply::Adopted { .. }) => [None, Some(reply)],
+            Ok(reply) => [bad.take(), Some(reply)],
+            Err(e) => {
+                let text = format!("a shim's message is not understood: {e}");
+                [bad.replace(Reply::Error(text)), None]
+            }
+        };
+        for reply in replies.into_iter().flatten() {
+            let message = Message { uid: uid.to_owned(), said: Said::Reply(reply) };
+            if sender.send(message).await.is_err() {
+                return false;
+            }
+        }
+    }
+    true
 }

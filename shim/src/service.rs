@@ -41,14 +41,25 @@ impl Service {
         Service { watchdog: sd_notify::watchdog_enabled().map(|limit| limit / 2) }
     }
 
-    /// Clients are served from now on.
-    pub async fn ready(&self) {
-        tell(NotifyState::Ready).await;
+    /// It does what it is there for, from now on.
+    pub async fn ready(&self, status: &'static str) {
+        tell(vec![NotifyState::Ready, NotifyState::Status(status)]).await;
+    }
+
+    /// It does not, for a reason: not `yet`, and the unit is activating; or no longer, and it is reloading until
+    /// it does again.
+    pub async fn not_ready(&self, yet: bool, status: String) {
+        let mut states = Vec::new();
+        if !yet {
+            states.push(NotifyState::Reloading);
+            states.extend(NotifyState::monotonic_usec_now().ok());
+        }
+        tell_with(states, status).await;
     }
 
     /// It ends because it was told to.
     pub async fn stopping(&self) {
-        tell(NotifyState::Stopping).await;
+        tell(vec![NotifyState::Stopping]).await;
     }
 
     /// Whether this process ends because the host goes down (systemctl(1), `is-system-running`).
@@ -69,14 +80,30 @@ impl Service {
         let Some(period) = self.watchdog else { return };
         loop {
             tokio::time::sleep(period).await;
-            tell(NotifyState::Watchdog).await;
+            tell(vec![NotifyState::Watchdog]).await;
         }
     }
 }
 
 /// A service manager that does not listen must not stop this process: it is told from another thread.
-async fn tell(state: NotifyState<'static>) {
-    let told = tokio::task::spawn_blocking(move || sd_notify::notify(&[state]));
+async fn tell(states: Vec<NotifyState<'static>>) {
+    carry(move || sd_notify::notify(&states)).await;
+}
+
+async fn tell_with(mut states: Vec<NotifyState<'static>>, status: String) {
+    carry(move || {
+        let states: Vec<NotifyState<'_>> =
+            states.drain(..).chain([NotifyState::Status(&status)]).collect();
+        sd_notify::notify(&states)
+    })
+    .await;
+}
+
+async fn carry(notify: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let told = tokio::task::spawn_blocking(notify);
     if let Ok(Ok(Err(e))) = tokio::time::timeout(PATIENCE, told).await {
         tracing::warn!("cannot tell systemd: {e}");
     }
