@@ -223,13 +223,54 @@ pub fn object_of<T: serde::Serialize>(
     Ok(value)
 }
 
+/// What a controller wants to know of a pod's object.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// `metadata.name`.
+    pub name: String,
+    /// `status.phase`.
+    pub phase: Phase,
+    /// Its condition Ready.
+    pub ready: bool,
+    /// How often its containers were restarted.
+    pub restarts: u32,
+}
+
+impl Outline {
+    /// Of an object.
+    pub fn of(object: &Value) -> Outline {
+        let status = &object["status"];
+        let phase = match status["phase"].as_str() {
+            Some("Running") => Phase::Running,
+            Some("Succeeded") => Phase::Succeeded,
+            Some("Failed") => Phase::Failed,
+            _ => Phase::Pending,
+        };
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        let statuses = ["initContainerStatuses", "containerStatuses"];
+        let statuses = statuses.iter().filter_map(|list| status[list].as_array()).flatten();
+        let restarts: u64 = statuses.filter_map(|s| s["restartCount"].as_u64()).sum();
+        Outline {
+            name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+            phase,
+            ready: conditions.any(|c| c["type"] == "Ready" && c["status"] == "True"),
+            restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Its phase is the last.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+}
+
 /// What is seen of a pod from outside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seen<'a> {
     /// `metadata.uid`.
     pub uid: &'a str,
     /// Its object as it was told last.
-    pub object: &'a Value,
+    pub outline: Outline,
     /// Nothing of it runs or will run.
     pub gone: bool,
     /// It was asked to end.
@@ -243,33 +284,22 @@ pub struct Seen<'a> {
 }
 
 /// A pod as its controller sees it.
-pub fn workload_pod(seen: &Seen<'_>) -> WorkloadPod {
-    let status = &seen.object["status"];
-    let phase = match status["phase"].as_str() {
-        Some("Running") => Phase::Running,
-        Some("Succeeded") => Phase::Succeeded,
-        Some("Failed") => Phase::Failed,
-        _ => Phase::Pending,
-    };
+pub fn workload_pod(seen: Seen<'_>) -> WorkloadPod {
     // A pod that was deleted before anything ran ends without a phase of its own.
-    let phase = match (seen.gone, phase) {
+    let phase = match (seen.gone, seen.outline.phase) {
         (true, Phase::Pending | Phase::Running) => Phase::Failed,
         (false, Phase::Succeeded | Phase::Failed) => Phase::Running,
         (_, phase) => phase,
     };
-    let mut conditions = status["conditions"].as_array().into_iter().flatten();
-    let statuses = ["initContainerStatuses", "containerStatuses"];
-    let statuses = statuses.iter().filter_map(|list| status[list].as_array()).flatten();
-    let restarts: u64 = statuses.filter_map(|s| s["restartCount"].as_u64()).sum();
     WorkloadPod {
         uid: seen.uid.to_owned(),
-        name: seen.object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        name: seen.outline.name,
         phase,
         deleting: seen.deleting,
         created: seen.created,
         finished: seen.finished,
-        restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
-        ready: conditions.any(|c| c["type"] == "Ready" && c["status"] == "True"),
+        restarts: seen.outline.restarts,
+        ready: seen.outline.ready,
         exit_code: seen.exit_code,
     }
 }

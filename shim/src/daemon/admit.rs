@@ -54,8 +54,8 @@ impl Daemon {
         let store = self.store.borrow();
         for read in [Kind::ConfigMap, Kind::Secret].into_iter().filter(|read| *read != kind) {
             let known = store.list(read).filter(|(key, _)| key.namespace == namespace);
-            sources.extend(known.map(|(key, object)| {
-                let mut object = (**object).clone();
+            sources.extend(known.map(|(key, entry)| {
+                let mut object = entry.object();
                 if let Some(metadata) = object["metadata"].as_object_mut() {
                     OURS.iter().for_each(|field| drop(metadata.remove(*field)));
                 }

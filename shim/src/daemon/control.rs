@@ -14,6 +14,7 @@ use plan::{At, Mono, Wall};
 use serde_json::Value;
 
 use super::Daemon;
+use super::brief::{Brief, on_both, wall};
 use super::pods::{is_deleting, uid_of};
 use super::store::{Key, Kind};
 use crate::pod::failpoint;
@@ -61,33 +62,32 @@ impl Daemon {
     /// Says when to look again, if nothing happens before.
     fn control_one(self: &Rc<Self>, key: &Key) -> anyhow::Result<Option<Mono>> {
         let now = runtime::clock::now();
-        let Some(object) = self.store.borrow().get(key).cloned() else { return Ok(None) };
-        let uid = uid_of(&object);
-        let own = self.pods_of(uid);
+        let Some(object) = self.store.borrow().get(key) else { return Ok(None) };
+        let own = self.pods_of(uid_of(&object));
         if is_deleting(&object) {
             let grace = object["metadata"]["deletionGracePeriodSeconds"].as_u64();
             let grace_s = grace.and_then(|s| u32::try_from(s).ok());
-            for (pod, object) in &own {
-                if self.is_over(object) || !is_deleting(object) {
+            for (pod, brief) in &own {
+                if self.is_over(brief) || !brief.is_deleting {
                     self.delete_pod(pod, grace_s)?;
                 }
             }
             if own.is_empty() {
-                self.controllers.borrow_mut().remove(uid);
+                self.controllers.borrow_mut().remove(uid_of(&object));
                 self.store.borrow_mut().remove(key)?;
             }
             return Ok(None);
         }
         let pods: Vec<WorkloadPod> =
-            own.iter().map(|(_, pod)| seen(pod, self.is_over(pod), now)).collect();
+            own.iter().map(|(_, brief)| seen(brief, self.is_over(brief), now)).collect();
         let Wanted { create, delete, wake_at, status, .. } = self.plan(&object, key, &pods, now)?;
         if object["status"] != status {
-            let mut new = (*object).clone();
+            let mut new = object.clone();
             new["status"] = status;
             self.store.borrow_mut().put(key.kind, new)?;
         }
         for uid in delete {
-            let pod = own.iter().find(|(_, pod)| pod["metadata"]["uid"] == *uid);
+            let pod = own.iter().find(|(_, brief)| brief.uid == uid);
             if let Some((pod, _)) = pod {
                 self.delete_pod(pod, None)?;
             }
@@ -109,7 +109,7 @@ impl Daemon {
         let mut controllers = self.controllers.borrow_mut();
         let known = controllers.get(&uid).is_some_and(|(spec, _)| *spec == object["spec"]);
         if !known {
-            let at = |time: &Value| Some(since(time.as_str()?, now));
+            let at = |time: &Value| Some(on_both(wall(time.as_str()?)?, now));
             let created = at(&object["metadata"]["creationTimestamp"]).unwrap_or(now);
             let started = at(&object["status"]["startTime"]).unwrap_or(created);
             let mut typed = object.clone();
@@ -127,13 +127,12 @@ impl Daemon {
     }
 
     /// The pods whose controller has this uid.
-    fn pods_of(&self, uid: &str) -> Vec<(Key, Rc<Value>)> {
+    fn pods_of(&self, uid: &str) -> Vec<(Key, Brief)> {
         let store = self.store.borrow();
-        let own = store.list(Kind::Pod).filter(|(_, pod)| {
-            let owners = pod["metadata"]["ownerReferences"].as_array();
-            owners.is_some_and(|all| all.iter().any(|owner| owner["uid"] == uid))
-        });
-        own.map(|(key, pod)| (key.clone(), pod.clone())).collect()
+        let own = store
+            .list(Kind::Pod)
+            .filter(|(_, pod)| pod.brief.owners.iter().any(|owner| owner == uid));
+        own.map(|(key, pod)| (key.clone(), pod.brief.clone())).collect()
     }
 
     /// A pod that a controller wants: stored, then started.
@@ -141,37 +140,20 @@ impl Daemon {
         let object = super::admit::new_pod(pod)?;
         let stored = self.store.borrow_mut().put(Kind::Pod, object)?;
         failpoint::at(&self.layout, "daemon:controlled");
-        self.begin(&stored);
+        self.begin(Key::of(Kind::Pod, &stored), uid_of(&stored).to_owned());
         Ok(())
     }
 }
 
-fn seen(pod: &Value, over: bool, now: At) -> WorkloadPod {
-    let created = pod["metadata"]["creationTimestamp"].as_str().map_or(now, |t| since(t, now));
-    let statuses = ["containerStatuses", "initContainerStatuses"];
-    let finished = statuses
-        .iter()
-        .filter_map(|list| pod["status"][list].as_array())
-        .flatten()
-        .filter_map(|status| status["state"]["terminated"]["finishedAt"].as_str())
-        .map(|time| since(time, now))
-        .max();
-    workload_pod(&Seen {
-        uid: uid_of(pod),
-        object: pod,
+fn seen(pod: &Brief, over: bool, now: At) -> WorkloadPod {
+    let at = |wall: Option<Wall>| wall.map(|wall| on_both(wall, now));
+    workload_pod(Seen {
+        uid: &pod.uid,
+        outline: pod.outline.clone(),
         gone: over,
-        deleting: is_deleting(pod),
-        created,
-        finished: finished.filter(|_| over).or(over.then_some(now)),
+        deleting: pod.is_deleting,
+        created: at(pod.created).unwrap_or(now),
+        finished: at(pod.finished).filter(|_| over).or(over.then_some(now)),
         exit_code: 0,
     })
-}
-
-/// A moment of the wall clock on both clocks.
-fn since(time: &str, now: At) -> At {
-    let seconds = humantime::parse_rfc3339(time).ok();
-    let wall = seconds.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-    let Some(wall) = wall.and_then(|t| u64::try_from(t.as_nanos()).ok()) else { return now };
-    let ago = now.wall.0.saturating_sub(wall);
-    At { mono: Mono(now.mono.0.saturating_sub(ago)), wall: Wall(wall) }
 }

@@ -21,7 +21,6 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, bail};
 use bundles::layout::Layout;
 use rustix::fs::{FlockOperation, flock};
-use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -38,10 +37,12 @@ use crate::spawn::Spawner;
 
 mod admit;
 mod api;
+mod brief;
 mod control;
 mod pods;
 pub mod store;
 
+use brief::Brief;
 use store::{Key, Kind, Store};
 
 /// What there is one of.
@@ -191,9 +192,12 @@ impl Daemon {
                 tracing::warn!("removed what was left of pod {uid}, which is over");
             }
         }
-        let pods: Vec<Rc<Value>> =
-            self.store.borrow().list(Kind::Pod).map(|(_, pod)| pod.clone()).collect();
-        pods.iter().filter(|pod| self.is_unfinished(pod)).for_each(|pod| self.begin(pod));
+        let pods: Vec<(Key, Brief)> = {
+            let store = self.store.borrow();
+            store.list(Kind::Pod).map(|(key, pod)| (key.clone(), pod.brief.clone())).collect()
+        };
+        let unfinished = pods.into_iter().filter(|(_, pod)| self.is_unfinished(pod));
+        unfinished.for_each(|(key, pod)| self.begin(key, pod.uid));
         Ok(())
     }
 
@@ -214,7 +218,7 @@ impl Daemon {
         }
         let object = crate::workload::object_of("v1", "Pod", &file.pod, runtime::clock::now())?;
         let key = Key::of(Kind::Pod, &object);
-        if store.get(&key).is_none() {
+        if store.brief(&key).is_none() {
             tracing::warn!("pod {}/{} lives and was forgotten", key.namespace, key.name);
             store.put(Kind::Pod, object)?;
         }
@@ -236,8 +240,8 @@ impl Daemon {
     }
 
     /// Follows a pod, which is started if it is not there.
-    fn begin(self: &Rc<Self>, pod: &Value) {
-        pods::follow(self, Key::of(Kind::Pod, pod), pods::uid_of(pod).to_owned());
+    fn begin(self: &Rc<Self>, key: Key, uid: String) {
+        pods::follow(self, key, uid);
     }
 
     fn reap(&self) {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Daemon;
+use super::brief::Brief;
 use super::store::{Key, Kind};
 use crate::pod::result::PodResult;
 use crate::pod::scrap::{self, Stays};
@@ -24,6 +25,8 @@ use crate::protocol::{Reply, Request};
 
 /// Requests to one pod that may wait.
 pub const REQUESTS_MAX: usize = 16;
+/// What is read of a shim at a time: there may be thousands.
+const READ_BYTES: usize = 1024;
 /// How often is looked whether a shim listens again.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a keeper that was started may take until its shim listens.
@@ -206,7 +209,7 @@ impl Life {
         let Some(object) = self.object() else { return Ok(()) };
         // What a reboot or a kill left of it, but for what it goes on with.
         scrap::leftover(layout, &self.uid, Stays::Kept)?;
-        let pod: Pod = serde_json::from_value((*object).clone())?;
+        let pod: Pod = serde_json::from_value(object)?;
         let objects = self.daemon.read_by_pods(&self.key.namespace);
         let child = self.daemon.spawner.spawn_kept(Pod { status: None, ..pod }, &objects)?;
         failpoint::at(layout, "daemon:spawned");
@@ -218,7 +221,7 @@ impl Life {
     /// cannot be kept.
     async fn talk(&mut self, stream: UnixStream) -> anyhow::Result<()> {
         let (reader, mut writer) = stream.into_split();
-        let mut lines = BufReader::new(reader).lines();
+        let mut lines = BufReader::with_capacity(READ_BYTES, reader).lines();
         let mut requests = vec![Request::Watch];
         if let Some(object) = self.object().filter(|_| self.is_deleting()) {
             let grace = object["metadata"]["deletionGracePeriodSeconds"].as_u64();
@@ -253,8 +256,7 @@ impl Life {
         match reply {
             Reply::Pod(object) | Reply::Adopted { object, .. } => self.is_now(&object)?,
             Reply::Status(status) => {
-                if let Some(known) = self.object() {
-                    let mut new = (*known).clone();
+                if let Some(mut new) = self.object() {
                     new["status"] = *status;
                     self.note(new)?;
                 }
@@ -269,8 +271,7 @@ impl Life {
 
     /// The shim's word is the last on what runs: a change that somebody asked it for is kept.
     fn is_now(&self, told: &Value) -> anyhow::Result<()> {
-        let Some(known) = self.object() else { return Ok(()) };
-        let mut new = (*known).clone();
+        let Some(mut new) = self.object() else { return Ok(()) };
         new["status"] = told["status"].clone();
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
             if let Some(value) = told["metadata"].get(field) {
@@ -287,13 +288,16 @@ impl Life {
         self.note(new)
     }
 
-    fn object(&self) -> Option<Rc<Value>> {
+    fn object(&self) -> Option<Value> {
         let store = self.daemon.store.borrow();
-        store.get(&self.key).filter(|object| object["metadata"]["uid"] == self.uid).cloned()
+        store.brief(&self.key).filter(|brief| brief.uid == self.uid)?;
+        store.get(&self.key)
     }
 
     fn is_deleting(&self) -> bool {
-        self.object().is_none_or(|object| is_deleting(&object))
+        let store = self.daemon.store.borrow();
+        let own = store.brief(&self.key).filter(|brief| brief.uid == self.uid);
+        own.is_none_or(|brief| brief.is_deleting)
     }
 
     fn note(&self, object: Value) -> anyhow::Result<()> {
@@ -305,8 +309,7 @@ impl Life {
         let deleted = is_deleting(&result.object) || self.is_deleting();
         if deleted {
             self.forget()?;
-        } else if let Some(known) = self.object() {
-            let mut new = (*known).clone();
+        } else if let Some(mut new) = self.object() {
             new["status"] = result.object["status"].clone();
             self.daemon.store.borrow_mut().put(Kind::Pod, new)?;
         }
@@ -329,8 +332,7 @@ impl Life {
 
     /// Somebody removed it behind our back: `prune --all`, or by hand.
     fn is_lost(&self) -> anyhow::Result<()> {
-        let Some(known) = self.object() else { return Ok(()) };
-        let mut new = (*known).clone();
+        let Some(mut new) = self.object() else { return Ok(()) };
         new["status"]["phase"] = json!("Failed");
         new["status"]["reason"] = json!("Lost");
         new["status"]["message"] = json!("what there was of the pod on this host was removed");
@@ -338,8 +340,7 @@ impl Life {
     }
 
     fn tell_failure(&self, text: &str) {
-        let Some(known) = self.object() else { return };
-        let mut new = (*known).clone();
+        let Some(mut new) = self.object() else { return };
         new["status"]["message"] = json!(text);
         if let Err(e) = self.note(new) {
             tracing::error!("{}", crate::cli::one_line(&e));
@@ -379,19 +380,15 @@ pub fn uid_of(object: &Value) -> &str {
     object["metadata"]["uid"].as_str().unwrap_or_default()
 }
 
-fn is_terminal(pod: &Value) -> bool {
-    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
-}
-
 impl Daemon {
     /// Whether a pod has ended and nothing of it is left.
-    pub fn is_over(&self, pod: &Value) -> bool {
-        is_terminal(pod) && !self.links.borrow().contains_key(uid_of(pod))
+    pub fn is_over(&self, pod: &Brief) -> bool {
+        pod.outline.is_terminal() && !self.links.borrow().contains_key(&pod.uid)
     }
 
     /// Whether somebody has to follow a pod that was stored by another daemon.
-    pub fn is_unfinished(&self, pod: &Value) -> bool {
-        !is_terminal(pod) || is_deleting(pod) || self.layout.pod(uid_of(pod)).dir.exists()
+    pub fn is_unfinished(&self, pod: &Brief) -> bool {
+        !pod.outline.is_terminal() || pod.is_deleting || self.layout.pod(&pod.uid).dir.exists()
     }
 
     /// The ConfigMaps and Secrets of a namespace.
@@ -399,28 +396,28 @@ impl Daemon {
         let store = self.store.borrow();
         let of = |kind| {
             let all = store.list(kind).filter(move |(key, _)| key.namespace == namespace);
-            all.map(|(_, object)| object.clone()).collect::<Vec<_>>()
+            all.map(|(_, entry)| entry.object()).collect::<Vec<_>>()
         };
-        let maps = of(Kind::ConfigMap).into_iter().filter_map(|object| {
-            serde_json::from_value((*object).clone()).ok().map(Object::ConfigMap)
-        });
-        let secrets = of(Kind::Secret).into_iter().filter_map(|object| {
-            serde_json::from_value((*object).clone()).ok().map(Object::Secret)
-        });
+        let maps = of(Kind::ConfigMap)
+            .into_iter()
+            .filter_map(|object| serde_json::from_value(object).ok().map(Object::ConfigMap));
+        let secrets = of(Kind::Secret)
+            .into_iter()
+            .filter_map(|object| serde_json::from_value(object).ok().map(Object::Secret));
         maps.chain(secrets).collect()
     }
 
     /// Asks a pod to end: it is marked, on the disk, and its shim is told. One that is over is forgotten.
-    pub fn delete_pod(&self, key: &Key, grace_s: Option<u32>) -> anyhow::Result<Rc<Value>> {
+    pub fn delete_pod(&self, key: &Key, grace_s: Option<u32>) -> anyhow::Result<Value> {
         let mut store = self.store.borrow_mut();
-        let object = store.get(key).context("the pod is not there any more")?.clone();
+        let object = store.get(key).context("the pod is not there any more")?;
         self.wake.notify_one();
-        if self.is_over(&object) {
+        if store.brief(key).is_some_and(|brief| self.is_over(brief)) {
             store.remove(key)?;
             return Ok(object);
         }
         let uid = uid_of(&object).to_owned();
-        let mut new = (*object).clone();
+        let mut new = object.clone();
         let own = object["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
         let seconds = grace_s.map_or(own, u64::from);
         let sooner = new["metadata"]["deletionGracePeriodSeconds"].as_u64();

@@ -5,7 +5,7 @@
 //! reserved on disk before the first of it is used. A watcher that is further behind than the changes that
 //! are remembered is told so, and lists anew (Kubernetes API Concepts, "Efficient detection of changes").
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use bundles::layout::Layout;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::brief::{Brief, version_of};
 use crate::durable::{self, Reserve};
 
 /// Changes that watchers may be behind.
@@ -106,14 +107,44 @@ pub struct Change {
     pub version: u64,
     pub happened: Happened,
     pub key: Key,
-    pub object: Rc<Value>,
+    /// As JSON.
+    pub object: Rc<str>,
+}
+
+/// An object as it lies here: as text, which takes a fifth of the room that its values would.
+pub struct Entry {
+    text: Rc<str>,
+    /// What is asked of many at a time.
+    pub brief: Brief,
+}
+
+impl Entry {
+    fn of(object: &Value) -> Entry {
+        Entry { text: object.to_string().into(), brief: Brief::of(object) }
+    }
+
+    /// As JSON.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The object.
+    pub fn object(&self) -> Value {
+        parse(&self.text)
+    }
+}
+
+/// An object of its JSON, which was written from one.
+pub fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// All objects.
 pub struct Store {
     dir: PathBuf,
     reserve: Reserve,
-    objects: BTreeMap<Key, Rc<Value>>,
+    objects: BTreeMap<Key, Entry>,
+    uids: HashMap<String, Key>,
     version: u64,
     reserved: u64,
     changes: VecDeque<Change>,
@@ -123,7 +154,7 @@ pub struct Store {
 impl Store {
     /// Reads what is there. A file that is not as it was written is set aside, and told in the log.
     pub fn open(dir: PathBuf, reserve: Reserve) -> anyhow::Result<Store> {
-        let mut objects = BTreeMap::new();
+        let (mut objects, mut uids) = (BTreeMap::new(), HashMap::new());
         let mut newest = 0;
         for kind in Kind::ALL {
             let of_kind = dir.join(kind.plural());
@@ -153,7 +184,9 @@ impl Store {
                     continue;
                 };
                 newest = newest.max(version_of(&object));
-                objects.insert(Key::of(kind, &object), Rc::new(object));
+                let (key, entry) = (Key::of(kind, &object), Entry::of(&object));
+                uids.insert(entry.brief.uid.clone(), key.clone());
+                objects.insert(key, entry);
             }
         }
         let text = match fs::read_to_string(dir.join(VERSION)) {
@@ -164,7 +197,7 @@ impl Store {
         let changes = VecDeque::new();
         let (news, _) = watch::channel(version);
         reserve.keep();
-        Ok(Store { dir, reserve, objects, version, reserved: version, changes, news })
+        Ok(Store { dir, reserve, objects, uids, version, reserved: version, changes, news })
     }
 
     /// Removes all that a daemon that is not there has kept.
@@ -190,37 +223,43 @@ impl Store {
     }
 
     /// One object.
-    pub fn get(&self, key: &Key) -> Option<&Rc<Value>> {
-        self.objects.get(key)
+    pub fn get(&self, key: &Key) -> Option<Value> {
+        self.objects.get(key).map(Entry::object)
+    }
+
+    /// What is asked of it most.
+    pub fn brief(&self, key: &Key) -> Option<&Brief> {
+        self.objects.get(key).map(|entry| &entry.brief)
     }
 
     /// Those of a kind, by namespace and name.
-    pub fn list(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Rc<Value>)> {
+    pub fn list(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Entry)> {
         self.objects.iter().filter(move |(key, _)| key.kind == kind)
     }
 
     /// The one of a kind that has this uid.
-    pub fn find(&self, kind: Kind, uid: &str) -> Option<(&Key, &Rc<Value>)> {
-        self.list(kind).find(|(_, object)| object["metadata"]["uid"] == uid)
+    pub fn find(&self, kind: Kind, uid: &str) -> Option<(&Key, &Brief)> {
+        let key = self.uids.get(uid).filter(|key| key.kind == kind)?;
+        self.objects.get_key_value(key).map(|(key, entry)| (key, &entry.brief))
     }
 
     /// Takes on an object that is new, or a new state of one, and is done when it is on the disk.
-    pub fn put(&mut self, kind: Kind, object: Value) -> anyhow::Result<Rc<Value>> {
+    pub fn put(&mut self, kind: Kind, object: Value) -> anyhow::Result<Value> {
         self.take(kind, object, true)
     }
 
     /// Takes on what is known elsewhere too, and is asked for there after a crash.
-    pub fn note(&mut self, kind: Kind, object: Value) -> anyhow::Result<Rc<Value>> {
+    pub fn note(&mut self, kind: Kind, object: Value) -> anyhow::Result<Value> {
         self.take(kind, object, false)
     }
 
-    fn take(&mut self, kind: Kind, mut object: Value, durable: bool) -> anyhow::Result<Rc<Value>> {
+    fn take(&mut self, kind: Kind, mut object: Value, durable: bool) -> anyhow::Result<Value> {
         let key = Key::of(kind, &object);
         let before = self.objects.get(&key);
         if let Some(before) = before {
-            object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
-            if **before == object && !durable {
-                return Ok(before.clone());
+            object["metadata"]["resourceVersion"] = json!(before.brief.version.to_string());
+            if !durable && before.text == Entry::of(&object).text {
+                return Ok(object);
             }
         }
         let happened = if before.is_some() { Happened::Modified } else { Happened::Added };
@@ -239,22 +278,25 @@ impl Store {
             };
             written.with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let object = Rc::new(object);
-        self.objects.insert(key.clone(), object.clone());
-        self.tell(Change { version, happened, key, object: object.clone() });
+        let entry = Entry::of(&object);
+        let change = Change { version, happened, key: key.clone(), object: entry.text.clone() };
+        self.uids.insert(entry.brief.uid.clone(), key.clone());
+        self.objects.insert(key, entry);
+        self.tell(change);
         Ok(object)
     }
 
     /// Forgets an object, and is done when the disk has.
     pub fn remove(&mut self, key: &Key) -> anyhow::Result<()> {
-        let Some(object) = self.objects.get(key) else { return Ok(()) };
-        let mut last = (**object).clone();
+        let Some(mut last) = self.get(key) else { return Ok(()) };
         let version = self.next()?;
         last["metadata"]["resourceVersion"] = json!(version.to_string());
         let path = self.path(key);
         durable::remove(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        self.objects.remove(key);
-        let object = Rc::new(last);
+        if let Some(gone) = self.objects.remove(key) {
+            self.uids.remove(&gone.brief.uid);
+        }
+        let object = last.to_string().into();
         self.tell(Change { version, happened: Happened::Deleted, key: key.clone(), object });
         Ok(())
     }
@@ -294,12 +336,6 @@ impl Store {
     fn path(&self, key: &Key) -> PathBuf {
         self.dir.join(key.kind.plural()).join(format!("{}_{}.json", key.namespace, key.name))
     }
-}
-
-/// `metadata.resourceVersion`.
-fn version_of(object: &Value) -> u64 {
-    let version = object["metadata"]["resourceVersion"].as_str();
-    version.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 fn encode(object: &Value) -> Vec<u8> {

@@ -25,7 +25,7 @@ use crate::pod::scrap::{self, Stays};
 use crate::protocol::{Reply, Request};
 use crate::spawn::{Spawner, new_uid};
 use crate::timeline::{Timeline, render};
-use crate::workload::{Controller, Seen, give_name, object_of, workload_pod};
+use crate::workload::{Controller, Outline, Seen, give_name, object_of, workload_pod};
 
 /// An object of the manifests, being run.
 struct Workload {
@@ -194,7 +194,7 @@ impl Session {
             .list
             .iter()
             .filter(|(_, pod)| pod.workload == workload)
-            .map(|(uid, pod)| (workload_pod(&seen(uid, pod)), pod.gone))
+            .map(|(uid, pod)| (workload_pod(seen(uid, pod)), pod.gone))
             .collect()
     }
 
@@ -250,10 +250,12 @@ impl Session {
         let Some(pod) = self.view.pods.list.get_mut(uid) else { return Ok(()) };
         if over {
             self.view.printer.object(&pod.object);
-            if lost.is_some() && self.spawner.layout().pod(uid).dir.exists() {
-                // In the middle of removing the last that there is of it.
+            if self.spawner.layout().pod(uid).dir.exists() {
+                // It was killed, or failed, in the middle of removing the last that there is of it.
                 scrap::own(self.spawner.layout(), uid, Stays::Nothing)?;
             }
+            // What it could not remove itself, which it has told of.
+            scrap::leftover(self.spawner.layout(), uid, Stays::Nothing)?;
             return Ok(());
         }
         pod.exit_code = Some(CANNOT);
@@ -316,7 +318,7 @@ impl Session {
 fn seen<'a>(uid: &'a str, pod: &'a PodRun) -> Seen<'a> {
     Seen {
         uid,
-        object: &pod.object,
+        outline: Outline::of(&pod.object),
         gone: pod.gone,
         deleting: pod.deleting,
         created: pod.created,

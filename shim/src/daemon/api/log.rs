@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const PIECE_BYTES: usize = 64 << 10;
 
 pub fn log(daemon: &Rc<Daemon>, key: &Key, wanted: Wanted) -> Result<Response<Answer>, Refusal> {
-    let object = daemon.store.borrow().get(key).cloned();
+    let object = daemon.store.borrow().get(key);
     let object = object.ok_or_else(|| Refusal::not_found(key.kind.plural(), &key.name))?;
     let container = default_container(&key.name, wanted.container.as_deref(), &object)
         .map_err(|e| Refusal::bad(format!("{e:#}")))?;
@@ -57,7 +57,7 @@ pub fn log(daemon: &Rc<Daemon>, key: &Key, wanted: Wanted) -> Result<Response<An
 async fn watch(daemon: Rc<Daemon>, key: Key, uid: String, ended: Arc<AtomicBool>) {
     let lives = || {
         let store = daemon.store.borrow();
-        store.get(&key).is_some_and(|pod| pods::uid_of(pod) == uid && !daemon.is_over(pod))
+        store.brief(&key).is_some_and(|pod| pod.uid == uid && !daemon.is_over(pod))
     };
     // The reader has gone when nobody else has the flag.
     while lives() && Arc::strong_count(&ended) > 1 {

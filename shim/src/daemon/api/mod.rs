@@ -239,7 +239,11 @@ fn ok(value: &Value) -> Response<Answer> {
 }
 
 fn json_response(code: StatusCode, value: &Value) -> Response<Answer> {
-    let mut response = Response::new(Answer::Whole(Some(value.to_string().into())));
+    json_text(code, value.to_string())
+}
+
+fn json_text(code: StatusCode, text: String) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(text.into())));
     *response.status_mut() = code;
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, json);

@@ -6,9 +6,10 @@ use http::{Response, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::path::{List, Query};
-use super::{Answer, Refusal, json_response, ok};
+use super::{Answer, Refusal, json_response, json_text, ok};
 use crate::cli::{Connection, PodRef};
-use crate::daemon::store::{Key, Kind};
+use crate::daemon::brief::Brief;
+use crate::daemon::store::{Key, Kind, parse};
 use crate::daemon::{Daemon, admit, pods};
 use crate::pod::failpoint;
 use crate::pod::file::Definition;
@@ -16,37 +17,42 @@ use crate::protocol::{Reply, Request};
 use bundles::manifest::Object;
 
 impl List {
-    /// Whether an object is asked for.
-    pub fn wants(&self, key: &Key, object: &Value) -> bool {
+    /// Whether an object, as JSON, is asked for.
+    pub fn wants(&self, key: &Key, object: &str) -> bool {
         key.kind == self.kind
             && self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
             && self.name.as_ref().is_none_or(|name| *name == key.name)
-            && self.selector.as_ref().is_none_or(|selector| selector.fits(object))
+            && self.selector.as_ref().is_none_or(|selector| selector.fits(&parse(object)))
     }
 }
 
 pub fn list(daemon: &Daemon, list: &List) -> Result<Response<Answer>, Refusal> {
     let store = daemon.store.borrow();
-    let items: Vec<&Value> = store
-        .list(list.kind)
-        .filter(|(key, object)| list.wants(key, object))
-        .map(|(_, object)| &**object)
-        .collect();
-    Ok(ok(&json!({
+    let mut text = json!({
         "apiVersion": list.kind.api_version(),
         "kind": format!("{}List", list.kind.name()),
         "metadata": {"resourceVersion": store.version().to_string()},
-        "items": items,
-    })))
+    })
+    .to_string();
+    // The objects are text already: they become the last field.
+    text.truncate(text.len() - "}".len());
+    text += ",\"items\":[";
+    let wanted = store.list(list.kind).filter(|(key, entry)| list.wants(key, entry.text()));
+    for (n, (_, entry)) in wanted.enumerate() {
+        text += if n > 0 { "," } else { "" };
+        text += entry.text();
+    }
+    text += "]}";
+    Ok(json_text(StatusCode::OK, text))
 }
 
-fn find(daemon: &Daemon, key: &Key) -> Result<Rc<Value>, Refusal> {
-    let found = daemon.store.borrow().get(key).cloned();
+fn find(daemon: &Daemon, key: &Key) -> Result<Value, Refusal> {
+    let found = daemon.store.borrow().get(key);
     found.ok_or_else(|| Refusal::not_found(key.kind.plural(), &key.name))
 }
 
 pub fn get(daemon: &Daemon, key: &Key) -> Result<Response<Answer>, Refusal> {
-    Ok(ok(&*find(daemon, key)?))
+    Ok(ok(&find(daemon, key)?))
 }
 
 pub fn create(daemon: &Rc<Daemon>, list: &List, body: &[u8]) -> Result<Response<Answer>, Refusal> {
@@ -58,14 +64,14 @@ pub fn create(daemon: &Rc<Daemon>, list: &List, body: &[u8]) -> Result<Response<
     // A `podshim run` may have a pod of this name.
     let runs = kind == Kind::Pod
         && daemon.layout.name(&key.namespace, &key.name).symlink_metadata().is_ok();
-    if runs || daemon.store.borrow().get(&key).is_some() {
+    if runs || daemon.store.borrow().brief(&key).is_some() {
         return Err(Refusal::exists(kind.plural(), &key.name));
     }
     failpoint::at(&daemon.layout, "daemon:admitted");
     let stored = daemon.store.borrow_mut().put(kind, object)?;
     failpoint::at(&daemon.layout, "daemon:stored");
     if kind == Kind::Pod {
-        daemon.begin(&stored);
+        daemon.begin(key, pods::uid_of(&stored).to_owned());
     }
     daemon.wake.notify_one();
     Ok(json_response(StatusCode::CREATED, &stored))
@@ -94,7 +100,7 @@ pub async fn replace(
         return Err(Refusal::bad("the name of the object is not that of the request".into()));
     }
     let new = admit::replaced(&known, key.kind, &object)?;
-    if new == *known {
+    if new == known {
         return Ok(ok(&known));
     }
     if pods::is_deleting(&known) {
@@ -121,7 +127,7 @@ pub async fn replace(
         _ => {}
     }
     // It may have been asked to go meanwhile.
-    let new = admit::replaced(&*find(daemon, key)?, key.kind, &object)?;
+    let new = admit::replaced(&find(daemon, key)?, key.kind, &object)?;
     let stored = daemon.store.borrow_mut().put(key.kind, new)?;
     daemon.wake.notify_one();
     Ok(ok(&stored))
@@ -141,7 +147,7 @@ async fn change_pod(
     mut pod: k8s_openapi::api::core::v1::Pod,
 ) -> Result<(), Refusal> {
     let uid = pods::uid_of(known).to_owned();
-    if daemon.is_over(known) {
+    if daemon.is_over(&Brief::of(known)) {
         return Err(Refusal::conflict(format!("pods {:?} has ended", key.name)));
     }
     pod.metadata.uid = Some(uid.clone());
@@ -193,7 +199,7 @@ pub fn delete(
         // It goes when its pods have gone.
         Kind::Job | Kind::Deployment if pods::is_deleting(&known) => known,
         Kind::Job | Kind::Deployment => {
-            let mut new = (*known).clone();
+            let mut new = known.clone();
             new["metadata"]["deletionTimestamp"] = json!(runtime::clock::now().wall.rfc3339());
             if let Some(grace_s) = grace_s {
                 new["metadata"]["deletionGracePeriodSeconds"] = json!(grace_s);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::path::List;
@@ -29,8 +29,8 @@ pub fn watch(daemon: &Rc<Daemon>, list: &List) -> Result<Response<Answer>, Refus
     let (mut from, first) = match list.version {
         Some(version) if version > 0 => (version, Vec::new()),
         _ => {
-            let all = store.list(list.kind).filter(|(key, object)| list.wants(key, object));
-            (store.version(), all.map(|(_, object)| line(Happened::Added, object)).collect())
+            let all = store.list(list.kind).filter(|(key, entry)| list.wants(key, entry.text()));
+            (store.version(), all.map(|(_, entry)| line(Happened::Added, entry.text())).collect())
         }
     };
     if store.since(from).is_none() {
@@ -92,8 +92,9 @@ pub fn watch(daemon: &Rc<Daemon>, list: &List) -> Result<Response<Answer>, Refus
     Ok(Response::new(Answer::Pieces(pieces)))
 }
 
-fn line(happened: Happened, object: &Value) -> Bytes {
-    format!("{}\n", json!({"type": happened.word(), "object": object})).into()
+fn line(happened: Happened, object: &str) -> Bytes {
+    // It is JSON already.
+    format!("{{\"type\":\"{}\",\"object\":{object}}}\n", happened.word()).into()
 }
 
 fn expired() -> Bytes {

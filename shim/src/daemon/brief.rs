@@ -1,0 +1,66 @@
+//! What the daemon asks of many objects at a time, so that it need not read them each time.
+
+use std::time::UNIX_EPOCH;
+
+use plan::{At, Mono, Wall};
+use serde_json::Value;
+
+use crate::workload::Outline;
+
+/// The few facts about an object.
+#[derive(Clone, Debug)]
+pub struct Brief {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub version: u64,
+    /// It was asked to go.
+    pub is_deleting: bool,
+    /// The uids of its owners.
+    pub owners: Vec<String>,
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Wall>,
+    /// When the last of a pod's containers ended.
+    pub finished: Option<Wall>,
+    /// How a pod is.
+    pub outline: Outline,
+}
+
+impl Brief {
+    /// Of an object.
+    pub fn of(object: &Value) -> Brief {
+        let metadata = &object["metadata"];
+        let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+        let statuses = ["containerStatuses", "initContainerStatuses"];
+        let statuses =
+            statuses.iter().filter_map(|list| object["status"][list].as_array()).flatten();
+        let ends = statuses.filter_map(|s| s["state"]["terminated"]["finishedAt"].as_str());
+        Brief {
+            uid: metadata["uid"].as_str().unwrap_or_default().to_owned(),
+            version: version_of(object),
+            is_deleting: metadata["deletionTimestamp"].is_string(),
+            owners: owners.filter_map(|o| o["uid"].as_str().map(str::to_owned)).collect(),
+            created: metadata["creationTimestamp"].as_str().and_then(wall),
+            finished: ends.filter_map(wall).max(),
+            outline: Outline::of(object),
+        }
+    }
+}
+
+/// `metadata.resourceVersion`.
+pub fn version_of(object: &Value) -> u64 {
+    let version = object["metadata"]["resourceVersion"].as_str();
+    version.and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+/// A moment of the wall clock.
+pub fn wall(time: &str) -> Option<Wall> {
+    let since = humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok().map(Wall)
+}
+
+/// That moment on both clocks.
+pub fn on_both(wall: Wall, now: At) -> At {
+    let ago = now.wall.0.saturating_sub(wall.0);
+    At { mono: Mono(now.mono.0.saturating_sub(ago)), wall }
+}
