@@ -490,6 +490,26 @@ pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T
     }
 }
 
+/// Whether everything is to be tried that there is time for otherwise only in part (`scripts/test --full`).
+pub fn is_full() -> bool {
+    std::env::var_os("PODSHIM_TEST_FULL").is_some()
+}
+
+/// Whether time goes slowly here, in an emulated machine: of matrices a few points are enough, because the
+/// host that emulates it has tried more.
+pub fn is_slow() -> bool {
+    std::env::var_os("PODSHIM_TEST_SLOW").is_some()
+}
+
+/// Adds a line to the table that `scripts/test --full` prints: what was tried, how often, and how long it took
+/// at most until all was as it should be.
+pub fn tabulate(matrix: &str, what: &str, cases: usize, longest: Duration) {
+    use std::io::Write;
+    let Some(path) = std::env::var_os("PODSHIM_TEST_TABLE") else { return };
+    let mut file = fs::File::options().append(true).create(true).open(path).unwrap();
+    writeln!(file, "{matrix}\t{what}\t{cases}\t{:.1}", longest.as_secs_f64()).unwrap();
+}
+
 /// A manifest of a pod `p` with this `spec`, which is indented by two.
 pub fn pod(spec: &str) -> String {
     format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n{spec}")

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use integration::api::{Daemon, try_request};
-use integration::{Instance, PATIENCE};
+use integration::{Instance, PATIENCE, is_full, tabulate};
 use serde_json::{Value, json};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
@@ -166,8 +166,9 @@ fn it_dies_at_each_of_its_steps_and_all_goes_on() {
     let said = podshim.podshim(&["failpoints"]);
     let points: Vec<&str> = said.out.lines().filter(|p| p.starts_with("daemon:")).collect();
     assert!(points.len() > 10, "{points:?}");
+    let (mut cases, mut longest) = (0, Duration::ZERO);
     for (number, point) in points.iter().enumerate() {
-        let both = std::env::var_os("PODSHIM_TEST_FULL").is_some();
+        let both = is_full();
         for whom in [Whom::Daemon, Whom::All] {
             if !both && (number % 2 == 0) != (whom == Whom::Daemon) {
                 continue;
@@ -176,13 +177,16 @@ fn it_dies_at_each_of_its_steps_and_all_goes_on() {
             let armed = podshim.root().join("failpoint");
             fs::write(&armed, format!("{point} daemon")).unwrap();
             let mut own = Immortal { podshim: &podshim, daemon: Some(daemon), whom, deaths: 0 };
+            let begun = Instant::now();
             live(&mut own);
+            (cases, longest) = (cases + 1, longest.max(begun.elapsed()));
             assert!(own.deaths == 1 && !armed.exists(), "{point} {whom:?}: {}", own.deaths);
             podshim.end_daemon(own.daemon.unwrap());
             let image = integration::image();
             assert_eq!(podshim.podshim(&["load", "-i", image.to_str().unwrap()]).code, 0);
         }
     }
+    tabulate("a fault point kills", "daemon; daemon, shims and keepers", cases, longest);
 }
 
 #[test]
@@ -191,7 +195,7 @@ fn it_is_killed_again_and_again_while_pods_come_and_go() {
     let daemon = podshim.daemon();
     let mut own =
         Immortal { podshim: &podshim, daemon: Some(daemon), whom: Whom::Daemon, deaths: 0 };
-    let lives = if std::env::var_os("PODSHIM_TEST_FULL").is_some() { 1000 } else { 12 };
+    let lives = if is_full() { 1000 } else { 12 };
     let job = |name: &str| {
         json!({
             "metadata": {"name": name},
@@ -212,7 +216,9 @@ fn it_is_killed_again_and_again_while_pods_come_and_go() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         seed >> 33
     };
+    let mut longest = Duration::ZERO;
     for life in 0..lives {
+        let begun = Instant::now();
         let name = format!("job-{life}");
         own.ask("POST", jobs, &job(&name));
         std::thread::sleep(Duration::from_millis(random() % 120));
@@ -235,6 +241,8 @@ fn it_is_killed_again_and_again_while_pods_come_and_go() {
             404 => Ok(()),
             code => Err(code.to_string()),
         });
+        longest = longest.max(begun.elapsed());
     }
+    tabulate("kill -9 in the life of a job", "daemon; daemon and shims", lives, longest);
     podshim.end_daemon(own.daemon.unwrap());
 }

@@ -11,10 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration::api::try_request;
-use integration::{Instance, run, until};
+use integration::{Instance, is_full, run, tabulate, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -133,10 +133,12 @@ fn what_was_acknowledged_is_there_after_a_power_cut() {
     let disk = Disk::new(dir.path());
     let root = disk.at.join("root");
     let socket = podshim.daemon_socket();
-    let cuts = if std::env::var_os("PODSHIM_TEST_FULL").is_some() { 1000 } else { 25 };
+    let cuts = if is_full() { 1000 } else { 25 };
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
     let (mut next, mut lost) = (0, 0);
+    let mut longest = Duration::ZERO;
     for cut in 0..cuts {
+        let begun = Instant::now();
         let daemon = podshim.start_daemon(&root);
         until("the daemon serves", || match try_request(&socket, "GET", "/readyz", "") {
             Ok((200, _)) => Ok(()),
@@ -170,7 +172,10 @@ fn what_was_acknowledged_is_there_after_a_power_cut() {
         daemon.wait();
         disk.unmount();
         disk.mount();
+        longest = longest.max(begun.elapsed());
     }
+    let cases = usize::try_from(cuts).unwrap();
+    tabulate("power cuts", "the daemon's store", cases, longest);
     disk.unmount();
     assert!(u64::from(lost) > cuts / 2, "power was cut in {lost} of {cuts}");
     fs::remove_file(socket).unwrap();

@@ -110,7 +110,7 @@ pub fn spawn(order: &ExecOrder<'_>) -> io::Result<Exec> {
 /// The pipe cannot be read, or holds what is not ours.
 pub fn read_messages(message: &OwnedFd) -> io::Result<Vec<ExecMessage>> {
     let mut buffer = [0; 8192];
-    let n = match rustix::io::read(message, &mut buffer) {
+    let n = match rustix::io::retry_on_intr(|| rustix::io::read(message, &mut buffer)) {
         Ok(n) => n,
         Err(rustix::io::Errno::AGAIN) => 0,
         Err(e) => return Err(e.into()),

@@ -11,7 +11,7 @@
 //! container the shim knows from its journal and its pidfd.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -158,7 +158,7 @@ pub fn read_start(started: &OwnedFd) -> io::Result<Option<StartFailure>> {
 
 fn read_once(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; MESSAGE_MAX_BYTES];
-    let n = File::from(fd.try_clone_to_owned()?).read(&mut buffer)?;
+    let n = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut buffer))?;
     buffer.truncate(n);
     Ok(buffer)
 }

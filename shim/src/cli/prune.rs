@@ -52,6 +52,9 @@ pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
     }
     if layout.state.exists() {
         let lock = runtime::state_dir::lock(layout)?;
+        for uid in pruning.done(scrap::unpin_nobodys(layout, &lock)).unwrap_or_default() {
+            pruning.output.line(format_args!("removed the namespaces of pod {uid}"));
+        }
         runtime::state_dir::leave_if_last(layout, &lock)?;
     }
     if args.all {

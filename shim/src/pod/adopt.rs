@@ -24,12 +24,13 @@ use bundles::image::{Hold, Image, Reference};
 use plan::{Fact, Hook, Incarnation as Known, Life, ProbeKind, SandboxPhase};
 use runtime::cgroup::Members;
 use runtime::container::{Process, cgroup_name};
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{EventData, EventFlags};
 
 use super::change::Superseded;
 use super::children::Incarnation;
 use super::compile;
 use super::machine::Machine;
+use super::watch;
 use super::{failpoint, kept, tokens};
 use crate::protocol::Reply;
 
@@ -241,7 +242,7 @@ impl Machine {
             // Its hang-up, or what it brings, is still to come, or is there.
             (Some(pipe), Ok(_)) => {
                 let data = EventData::new_u64(tokens::started(pid));
-                epoll::add(&self.epoll, pipe, data, EventFlags::IN)?;
+                watch::add(&self.epoll, pipe, data, EventFlags::IN)?;
             }
             // Without a pipe (shim and keeper died at once) nothing else tells.
             (None, Ok(_)) => {

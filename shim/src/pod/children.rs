@@ -13,6 +13,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::process::Signal;
 
 use super::machine::Machine;
+use super::watch;
 use super::{failpoint, kept, tokens};
 
 /// How long a creator may take. A create that hangs (a FIFO where a file should be, a dead network
@@ -197,7 +198,7 @@ impl Machine {
         let creator = container::spawn_creator(&order).map_err(|e| runtime::chain(&e))?;
         let pid = creator.pid;
         let token = EventData::new_u64(tokens::creator(pid));
-        let added = epoll::add(&self.epoll, &creator.message, token, EventFlags::IN);
+        let added = watch::add(&self.epoll, &creator.message, token, EventFlags::IN);
         self.creating.push(Creating {
             c,
             inc,
@@ -321,15 +322,16 @@ impl Machine {
             return;
         };
         found.restart_count = Some(restart_count);
+        let mut watched = Ok(());
         if let Some(pipe) = &found.started {
             let token = EventData::new_u64(tokens::started(found.process.pid));
-            if let Err(e) = epoll::add(epoll, pipe, token, EventFlags::IN) {
-                tracing::warn!("cannot watch the start of a container: {e}");
-            }
+            watched = watch::add(epoll, pipe, token, EventFlags::IN)
+                .map_err(|e| format!("cannot watch the start of the container: {e}"));
         }
-        if let Err(e) = container::start(&machine, &found.container_id) {
+        let start = || container::start(&machine, &found.container_id);
+        if let Err(message) = watched.and_then(|()| start().map_err(|e| runtime::chain(&e))) {
             // It cannot be started and must not wait for ever: its end is an exit like any other.
-            found.failure = Some(StartFailure { message: runtime::chain(&e), errno: None });
+            found.failure = Some(StartFailure { message, errno: None });
             found.process.kill();
         } else if found.started.is_none() {
             // It was created by a shim that has died together with its keeper, and nothing else tells.
@@ -351,10 +353,10 @@ impl Machine {
             }
             Ok(Some(failure)) => found.failure = Some(failure),
             Err(e) => {
-                found.failure = Some(StartFailure {
-                    message: format!("the start pipe cannot be read: {e}"),
-                    errno: None,
-                });
+                let message = format!("the start pipe cannot be read: {e}");
+                found.failure = Some(StartFailure { message, errno: None });
+                // Nobody will know any more whether it runs.
+                found.process.kill();
             }
         }
         // What it said of a failure comes with the exit.

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::Context;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
+use super::watch;
 use crate::protocol::{Reply, Request};
 
 /// What may wait in front of a client when more comes. One answer may be longer: a history is.
@@ -73,7 +74,7 @@ impl Clients {
         client_token: impl Fn(u32) -> u64,
         owner: Option<UnixStream>,
     ) -> anyhow::Result<Clients> {
-        epoll::add(epoll, &listener, EventData::new_u64(listener_token), EventFlags::IN)?;
+        watch::add(epoll, &listener, EventData::new_u64(listener_token), EventFlags::IN)?;
         let mut clients = Clients { listener: Some(listener), list: Vec::new(), next_id: 0 };
         if let Some(stream) = owner {
             clients.add(epoll, stream, true, client_token)?;
@@ -101,7 +102,7 @@ impl Clients {
         stream.set_nonblocking(true)?;
         let id = self.next_id;
         self.next_id += 1;
-        epoll::add(epoll, &stream, EventData::new_u64(client_token(id)), EventFlags::IN)?;
+        watch::add(epoll, &stream, EventData::new_u64(client_token(id)), EventFlags::IN)?;
         self.list.push(Client {
             id,
             stream,
@@ -265,7 +266,7 @@ impl Client {
             if self.output.is_empty() { EventFlags::IN } else { EventFlags::IN | EventFlags::OUT };
         let token = super::tokens::client(self.id);
         // The descriptor is registered for as long as the client is listed.
-        let _ = epoll::modify(epoll, &self.stream, EventData::new_u64(token), wanted);
+        let _ = watch::modify(epoll, &self.stream, EventData::new_u64(token), wanted);
         alive
     }
 }

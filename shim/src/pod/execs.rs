@@ -12,6 +12,7 @@ use super::hooks::HookProgram;
 use super::machine::Machine;
 use super::probes::Attempt;
 use super::tokens;
+use super::watch;
 use crate::protocol::Reply;
 
 /// What a shell says of a command that cannot be executed, and of one that is not there.
@@ -133,7 +134,7 @@ impl Machine {
         for fd in [Some(exec.message.as_fd()), exec.output.as_ref().map(AsFd::as_fd)] {
             let Some(fd) = fd else { continue };
             let data = EventData::new_u64(tokens::exec(exec.helper));
-            epoll::add(&self.epoll, fd, data, EventFlags::IN)
+            watch::add(&self.epoll, fd, data, EventFlags::IN)
                 .map_err(|e| format!("cannot watch a program: {e}"))?;
         }
         self.execs.push(Running {

@@ -11,6 +11,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::machine::Machine;
 use super::tokens;
+use super::watch;
 
 /// The pod's lock.
 pub const LOCK: &str = "lock";
@@ -112,7 +113,7 @@ impl Machine {
         let Some(found) = self.living.iter().find(|i| i.process.pid == pid) else { return };
         let Some(pidfd) = found.process.pidfd() else { return self.on_orphan(pid) };
         let data = EventData::new_u64(tokens::orphan(pid));
-        if let Err(e) = epoll::add(&self.epoll, pidfd, data, EventFlags::IN) {
+        if let Err(e) = watch::add(&self.epoll, pidfd, data, EventFlags::IN) {
             tracing::error!("cannot watch process {pid}: {e}");
         }
     }
@@ -133,7 +134,7 @@ impl Machine {
                     None => {
                         // Only its hang-up is news now.
                         let data = EventData::new_u64(tokens::orphan(pid));
-                        let _ = epoll::modify(&self.epoll, pidfd, data, EventFlags::empty());
+                        let _ = watch::modify(&self.epoll, pidfd, data, EventFlags::empty());
                         return;
                     }
                 }
@@ -155,6 +156,6 @@ pub fn lost() -> Exit {
 
 /// The keeper's socket becomes an event source.
 pub fn listen(epoll: &OwnedFd, keeper: &Keeper) -> anyhow::Result<()> {
-    epoll::add(epoll, keeper.socket(), EventData::new_u64(tokens::KEEPER), EventFlags::IN)?;
+    watch::add(epoll, keeper.socket(), EventData::new_u64(tokens::KEEPER), EventFlags::IN)?;
     Ok(())
 }

@@ -40,6 +40,7 @@ use super::result::PodResult;
 use super::scrap::{self, Stays};
 use super::signals::Signals;
 use super::tokens::{self, Token};
+use super::watch;
 use super::{clients, failpoint, kept};
 use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
 
@@ -53,6 +54,8 @@ pub struct Machine {
     pub(super) journal: Journal,
     /// Its last record could not be written.
     journal_fails: bool,
+    /// What the host has of the pod could not be removed.
+    pub(super) leaves_something: bool,
     pub(super) epoll: OwnedFd,
     pub(super) signals: Signals,
     timer: OwnedFd,
@@ -142,7 +145,7 @@ impl Machine {
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )
         .context("cannot make a timer")?;
-        epoll::add(&epoll, &timer, EventData::new_u64(tokens::TIMER), EventFlags::IN)?;
+        watch::add(&epoll, &timer, EventData::new_u64(tokens::TIMER), EventFlags::IN)?;
         kept::listen(&epoll, &keeper)?;
         let listener = held.remove(kept::LISTENER).map(UnixListener::from);
         let listener = match listener {
@@ -205,6 +208,7 @@ impl Machine {
             last_status: serde_json::Value::Null,
             last_waiting: Vec::new(),
             lock: Some(lock),
+            leaves_something: false,
         };
         if let Some(lock) = &machine.lock {
             machine.hold(kept::LOCK, lock.as_fd());
@@ -634,7 +638,12 @@ impl Machine {
         let_go_of_the_log()?;
         let root_lock = runtime::state_dir::lock(&self.layout)?;
         let stays = if self.state.is_suspended() { Stays::Kept } else { Stays::Nothing };
-        let removed = scrap::remove_directories(&self.layout, &self.pod, lock, stays);
+        let removed = scrap::remove_directories(&self.layout, &self.pod, lock, stays)
+            .and_then(|()| scrap::unpin_nobodys(&self.layout, &root_lock));
+        if self.leaves_something {
+            // By this whoever looks for leftovers knows whose they are.
+            runtime::state_dir::make_dir(&self.dir.kept, 0o700)?;
+        }
         failpoint::at(&self.layout, "finish:removed");
         self.clients.dismiss_visitors();
         let left = runtime::state_dir::leave_if_last(&self.layout, &root_lock);

@@ -45,6 +45,7 @@ pub mod scrap;
 mod signals;
 mod tokens;
 mod upgrade;
+mod watch;
 
 pub use image::UNREACHABLE;
 pub use machine::Machine;

@@ -19,6 +19,7 @@ use runtime::state_dir;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::machine::Machine;
+use super::watch;
 use super::{kept, tokens};
 
 /// What a message may have, in bytes; systemd takes as much.
@@ -123,7 +124,7 @@ impl Machine {
     fn watch_notifiers(&mut self, notifiers: Vec<Notifier>) -> anyhow::Result<()> {
         for notifier in &notifiers {
             let data = EventData::new_u64(tokens::notify(notifier.c));
-            epoll::add(&self.epoll, &notifier.socket, data, EventFlags::IN)
+            watch::add(&self.epoll, &notifier.socket, data, EventFlags::IN)
                 .context("cannot watch a notification socket")?;
             self.hold(&kept::notifier(notifier.c), notifier.socket.as_fd());
         }
@@ -209,7 +210,7 @@ impl Machine {
 
 fn watch(epoll: &OwnedFd, notifier: &Notifier, flags: EventFlags) {
     let data = EventData::new_u64(tokens::notify(notifier.c));
-    if let Err(e) = epoll::modify(epoll, &notifier.socket, data, flags) {
+    if let Err(e) = watch::modify(epoll, &notifier.socket, data, flags) {
         tracing::warn!("cannot watch a notification socket: {e}");
     }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 use plan::Wall;
 use runtime::log::packing;
 use runtime::log::{Flow, PumpError, Stream, Taken, Token};
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{EventData, EventFlags};
 
 use super::machine::Machine;
 use super::sandbox::stream_token;
+use super::watch;
 
 impl Machine {
     pub(super) fn on_output(&mut self, index: u32) {
@@ -126,7 +127,7 @@ impl Machine {
         let flags = if listen { EventFlags::IN } else { EventFlags::empty() };
         for (fd, token) in pump.fds().filter(|(_, token)| token.container == container) {
             let data = EventData::new_u64(stream_token(token));
-            if let Err(e) = epoll::modify(&self.epoll, fd, data, flags) {
+            if let Err(e) = watch::modify(&self.epoll, fd, data, flags) {
                 tracing::error!("cannot listen to a container's output: {e}");
             }
         }

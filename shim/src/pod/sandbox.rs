@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use bundles::capability::CapSet;
@@ -28,6 +29,7 @@ use super::failpoint;
 use super::file::{OldDefinition, PodFile};
 use super::machine::Machine;
 use super::tokens;
+use super::watch;
 
 /// Where systemd-resolved names the servers that it asks itself (systemd-resolved.service(8)).
 pub const SYSTEMD_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
@@ -285,7 +287,7 @@ impl Machine {
         pump.rotate(self.file.rotation);
         for (fd, token) in pump.fds() {
             let data = EventData::new_u64(stream_token(token));
-            epoll::add(&self.epoll, fd, data, EventFlags::IN)?;
+            watch::add(&self.epoll, fd, data, EventFlags::IN)?;
         }
         self.pump = Some(pump);
         self.hold_output();
@@ -319,32 +321,55 @@ impl Machine {
         let _ = bundles::tree::remove(&self.dir.io());
     }
 
-    /// Removes all that is left of the pod but its directory, which holds the journal.
+    /// Removes all that is left of the pod but its directory, which holds the journal. Each step is tried more
+    /// than once: nobody comes after it, and the kernel may have refused for a moment only.
     pub(super) fn teardown(&mut self) {
         let mut left = Vec::new();
         let mut note = |result: Result<(), String>| left.extend(result.err());
-        note(
-            self.cgroups
-                .kill(&self.pod_cgroup, Members::Pod)
-                .map(drop)
-                .map_err(|e| runtime::chain(&e)),
-        );
+        let (cgroups, cgroup) = (&self.cgroups, &self.pod_cgroup);
+        note(insist(|| {
+            cgroups.kill(cgroup, Members::Pod).map(drop).map_err(|e| runtime::chain(&e))
+        }));
         failpoint::at(&self.layout, "teardown:killed");
         while runtime::sys::process::reap().is_some() {}
-        note(self.cgroups.remove_pod(&self.pod_cgroup).map_err(|e| runtime::chain(&e)));
+        note(insist(|| cgroups.remove_pod(cgroup).map_err(|e| runtime::chain(&e))));
         failpoint::at(&self.layout, "teardown:cgroup");
         self.end_pump();
-        note(self.detach().map_err(|e| crate::cli::one_line(&e)));
+        note(insist(|| self.detach().map_err(|e| crate::cli::one_line(&e))));
         failpoint::at(&self.layout, "teardown:network");
-        if let Some(sandbox) = self.sandbox.take() {
-            note(sandbox.remove().map_err(|e| runtime::chain(&e)));
+        if let Some(sandbox) = self.sandbox.take()
+            && let Err(e) = sandbox.remove()
+        {
+            tracing::warn!("{}", runtime::chain(&e));
+            note(insist(|| runtime::sandbox::unpin(&self.dir.pin).map_err(|e| runtime::chain(&e))));
         }
         failpoint::at(&self.layout, "teardown:sandbox");
-        for what in left {
-            tracing::warn!("something is left of pod {}: {what}", self.pod.name);
+        if !left.is_empty() {
+            self.leaves_something = true;
+            let message = format!(
+                "something is left of the pod ({}): `podshim prune` removes it",
+                left.join("; ")
+            );
+            let reason = "FailedKillPod".to_owned();
+            let event = plan::Event { warning: true, reason, message, container: None };
+            self.tell_event(runtime::clock::now(), &event);
         }
         self.record(Fact::TornDown);
     }
+}
+
+/// How often a last step is tried, and the pause between.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(10);
+
+fn insist<E>(mut step: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+    for _ in 1..TRIES {
+        if step().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    step()
 }
 
 /// The number of a container's stream in the epoll set.

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use bundles::layout::{Layout, PodDir};
 use runtime::cgroup::Members;
-use runtime::state_dir;
+use runtime::state_dir::{self, RootLock};
 use rustix::fs::{FlockOperation, flock};
 
 use super::file::PodFile;
@@ -91,8 +91,24 @@ fn remove(layout: &Layout, uid: &str, lock: File, stays: Stays) -> anyhow::Resul
     remove_kept(&dir, stays)?;
     drop(lock);
     remove_tree(&dir.dir)?;
+    unpin_nobodys(layout, &root_lock)?;
     state_dir::leave_if_last(layout, &root_lock)?;
     Ok(())
+}
+
+/// Removes pins without a pod, which keep namespaces and the state directory: the kernel has refused to
+/// unmount one before. Gives the uids.
+pub fn unpin_nobodys(layout: &Layout, _held: &RootLock) -> anyhow::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for uid in crate::cli::names_in(&layout.pins())? {
+        let dir = layout.pod(&uid);
+        // Whoever makes a pin has made the directory before, and removes it after.
+        if is_uid(&uid) && !dir.dir.exists() {
+            runtime::sandbox::unpin(&dir.pin)?;
+            removed.push(uid);
+        }
+    }
+    Ok(removed)
 }
 
 fn remove_cgroups(uid: &str) -> anyhow::Result<()> {

@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{EventData, EventFlags};
 
 use super::tokens;
+use super::watch;
 
 /// The shim's signal descriptor.
 pub struct Signals(SignalFd);
@@ -22,7 +23,7 @@ impl Signals {
         set.thread_block().context("cannot block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let fd = SignalFd::with_flags(&set, flags).context("cannot make a signal descriptor")?;
-        epoll::add(epoll, &fd, EventData::new_u64(tokens::SIGNALS), EventFlags::IN)?;
+        watch::add(epoll, &fd, EventData::new_u64(tokens::SIGNALS), EventFlags::IN)?;
         Ok(Signals(fd))
     }
 
