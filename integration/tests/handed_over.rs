@@ -112,6 +112,7 @@ fn whoever_dies_in_between_the_pods_go_on_and_run_s_code_is_right() {
     let running = start(&podshim, &["--resume"], &manifest);
     running.until_printed("| n3\n");
     daemon.kill();
+    running.until_printed("no daemon answers");
     kill_now(podshim.shim());
     running.until_printed("Adopted");
     daemon = podshim.daemon();

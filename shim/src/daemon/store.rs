@@ -24,7 +24,10 @@ pub const CHANGES_MAX: usize = 1024;
 /// Versions that one write to the disk is good for.
 const RESERVED: u64 = 10_000;
 /// What a file begins with; a checksum of the rest of it follows.
-const MAGIC: &str = "podshim-object 1 ";
+const MAGIC: &str = "podshim-object ";
+/// The format of what is written. Fields that this version does not know stay as they are; what cannot be read
+/// as this has another number.
+const FORMAT: u32 = 1;
 /// Where the reserved versions are.
 const VERSION: &str = "version";
 /// The suffix of a file that is not as it was written.
@@ -171,6 +174,13 @@ impl Store {
                 }
                 let bytes =
                     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                if let Some(format) = other_format(&bytes) {
+                    anyhow::bail!(
+                        "{} has format {format}, and this podshim reads {FORMAT}: run the podshim that \
+                         wrote it, or a later one",
+                        path.display()
+                    );
+                }
                 let Some(object) = decode(&bytes) else {
                     let aside = path.with_extension(DAMAGED);
                     fs::rename(&path, &aside)
@@ -340,13 +350,24 @@ impl Store {
 
 fn encode(object: &Value) -> Vec<u8> {
     let body = object.to_string();
-    format!("{MAGIC}{:08x}\n{body}\n", crc32fast::hash(body.as_bytes())).into_bytes()
+    let sum = crc32fast::hash(body.as_bytes());
+    format!("{MAGIC}{FORMAT} {sum:08x}\n{body}\n").into_bytes()
+}
+
+/// The format of a file, if it is another one.
+fn other_format(bytes: &[u8]) -> Option<u32> {
+    let head = std::str::from_utf8(bytes.split(|byte| *byte == b'\n').next()?).ok()?;
+    let (format, sum) = head.strip_prefix(MAGIC)?.split_once(' ')?;
+    // The whole line is as one is: a byte that has changed makes no other format.
+    let is_whole = sum.len() == 8 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+    format.parse().ok().filter(|format| is_whole && *format != FORMAT)
 }
 
 fn decode(bytes: &[u8]) -> Option<Value> {
     let (head, body) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
     let body = body.strip_suffix('\n')?;
-    let sum = u32::from_str_radix(head.strip_prefix(MAGIC)?, 16).ok()?;
+    let (format, sum) = head.strip_prefix(MAGIC)?.split_once(' ')?;
+    let sum = u32::from_str_radix(sum, 16).ok().filter(|_| format == FORMAT.to_string())?;
     (sum == crc32fast::hash(body.as_bytes())).then(|| serde_json::from_str(body).ok())?
 }
 
@@ -408,6 +429,30 @@ mod tests {
         }
         assert!(told(&store, begin).is_none());
         assert_eq!(told(&store, store.version()).unwrap(), []);
+    }
+
+    /// What the next version has written is not damaged: nothing is touched, and what to do is said.
+    #[test]
+    fn another_format_is_named_and_left_and_fields_of_a_later_version_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = opened(dir.path()).unwrap();
+        let mut later = pod("a", "one");
+        later["later"] = json!({"than": "this"});
+        store.put(Kind::Pod, later).unwrap();
+        store.put(Kind::Pod, pod("b", "two")).unwrap();
+        let store = opened(dir.path()).unwrap();
+        assert_eq!(store.get(&key("a")).unwrap()["later"]["than"], "this");
+        let path = store.path(&key("b"));
+        let text = fs::read_to_string(&path).unwrap();
+        for format in [FORMAT - 1, FORMAT + 1] {
+            let other = text.replacen(" 1 ", &format!(" {format} "), 1);
+            fs::write(&path, &other).unwrap();
+            let said = opened(dir.path()).err().unwrap().to_string();
+            assert!(said.contains(&format!("has format {format}, and")), "{said}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), other);
+        }
+        fs::write(&path, &text).unwrap();
+        assert!(opened(dir.path()).unwrap().get(&key("b")).is_some());
     }
 
     #[test]

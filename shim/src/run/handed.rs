@@ -66,6 +66,7 @@ pub async fn run(
         read: Vec::new(),
         told: BTreeMap::new(),
         forgotten: BTreeSet::new(),
+        is_away: false,
         ending: None,
     };
     if let Err(e) = session.hand_over(objects, read).await {
@@ -107,6 +108,8 @@ enum Change {
     Is(Value),
     /// One is no more.
     Deleted(Value),
+    /// It does not answer.
+    Away,
 }
 
 /// Objects that are watched together.
@@ -134,6 +137,8 @@ struct Session {
     told: BTreeMap<String, String>,
     /// Pods that the daemon has no more.
     forgotten: BTreeSet<String>,
+    /// The daemon does not answer, which was said.
+    is_away: bool,
     ending: Option<Ending>,
 }
 
@@ -260,6 +265,19 @@ impl Session {
     }
 
     fn on_news(&mut self, watch: &Watch, change: Change) {
+        match change {
+            Change::Away if self.is_away => return,
+            Change::Away => {
+                self.is_away = true;
+                let at = self.daemon.socket().display();
+                return self.view.printer.warn(&format!(
+                    "no daemon answers at {at}: what runs goes on, and what becomes of it is waited for until \
+                     one does"
+                ));
+            }
+            Change::All(_) => self.is_away = false,
+            Change::Is(_) | Change::Deleted(_) => {}
+        }
         if watch.kind == Kind::Pod {
             return self.on_pods(&watch.namespace, change);
         }
@@ -277,7 +295,7 @@ impl Session {
             },
             Change::Is(object) if is_it(&object) => workload.object = object,
             Change::Deleted(object) if is_it(&object) => workload.gone = true,
-            Change::Is(_) | Change::Deleted(_) => {}
+            Change::Is(_) | Change::Deleted(_) | Change::Away => {}
         }
     }
 
@@ -304,6 +322,7 @@ impl Session {
                 }
                 self.forgotten.insert(uid);
             }
+            Change::Away => {}
         }
     }
 
@@ -365,7 +384,10 @@ impl Session {
                 self.view.show_news(&uid, events);
                 self.on_gone(&uid);
             }
-            Said::Gone(None) => {}
+            Said::Gone(None) => {
+                pod.exit_code = Some(CANNOT);
+                self.on_gone(&uid);
+            }
         }
     }
 
@@ -434,22 +456,24 @@ impl Session {
         }
     }
 
-    /// Pods that the daemon has no more and that left nothing, or that somebody removed. Says whether it is
-    /// not known of some yet.
+    /// Pods that are over or that the daemon has no more, and that left nothing to read: they never began, or
+    /// somebody removed them. Says whether it is not known of some yet.
     fn lose(&mut self) -> bool {
         let mut waits = false;
         let mut lost = Vec::new();
         for (uid, pod) in self.view.pods.list.iter_mut().filter(|(_, pod)| !pod.gone) {
-            let was_removed = pod.object["status"]["reason"] == "Lost";
-            if !was_removed && !self.forgotten.contains(uid) {
+            let phase = pod.object["status"]["phase"].as_str();
+            let is_terminal = matches!(phase, Some("Succeeded" | "Failed"));
+            if !is_terminal && !self.forgotten.contains(uid) {
                 continue;
             }
+            let has_failed = phase == Some("Failed");
             let left = self.layout.pod(uid).dir.exists() || self.layout.result(uid).exists();
             if left {
                 waits = true;
                 continue;
             }
-            pod.exit_code = Some(if was_removed { CANNOT } else { 0 });
+            pod.exit_code = Some(if has_failed { CANNOT } else { 0 });
             lost.push(uid.clone());
         }
         lost.iter().for_each(|uid| self.on_gone(uid));
@@ -620,7 +644,9 @@ async fn keep_watching(daemon: Remote, watch: Watch, sender: mpsc::Sender<(Watch
             anyhow::Ok(())
         };
         // A daemon that is away comes again; the pods go on meanwhile.
-        let _ = watched.await;
+        if watched.await.is_err() {
+            let _ = sender.send((watch.clone(), Change::Away)).await;
+        }
         sleep(AGAIN).await;
     }
 }
@@ -651,6 +677,7 @@ async fn keep_hearing(layout: Layout, uid: String, sender: mpsc::Sender<Message>
                 }
                 Err(e) => {
                     let _ = sender.send(message(Said::Reply(Reply::Error(one_line(&e))))).await;
+                    let _ = sender.send(message(Said::Gone(None))).await;
                     return;
                 }
             }
