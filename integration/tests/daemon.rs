@@ -401,6 +401,35 @@ fn the_api_answers_as_kubernetes_does() {
     podshim.end_daemon(daemon);
 }
 
+/// As of a pod: who deletes once more may have less patience, never more.
+#[test]
+fn a_second_deletion_of_a_deployment_is_sooner() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    let stubborn = "trap \"\" TERM; while :; do sleep 0.1; done";
+    let spec = "  replicas: 2\n  selector: {matchLabels: {app: web}}\n";
+    let manifest = workload("apps/v1", "Deployment", "web", spec, stubborn)
+        .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 600");
+    assert!(manifest.contains("600") && manifest.contains("trap"), "{manifest}");
+    apply(&podshim, &manifest);
+    podshim.until_pods("both run", |pods| pods.len() == 2 && pods.iter().all(is_ready));
+    let at = "/apis/apps/v1/namespaces/default/deployments/web";
+    let grace = |s: u32| format!("{{\"gracePeriodSeconds\": {s}}}");
+    for (asked, is) in [(300, 300), (500, 300), (200, 200)] {
+        let (code, object) = daemon.ask("DELETE", at, &grace(asked));
+        assert_eq!(code, 200, "{object:#}");
+        assert_eq!(object["metadata"]["deletionGracePeriodSeconds"], is, "{object:#}");
+        until("its pods have as much time", || {
+            let (_, list) = daemon.ask("GET", PODS, "");
+            let pods = list["items"].as_array().unwrap();
+            let has = |pod: &Value| pod["metadata"]["deletionGracePeriodSeconds"] == is;
+            if pods.len() == 2 && pods.iter().all(has) { Ok(()) } else { Err(format!("{list:#}")) }
+        });
+    }
+    delete(&podshim, &["deployment", "web", "--grace-period=0"]);
+    podshim.end_daemon(daemon);
+}
+
 /// A pod that has ended, and one that was deleted, can still be asked about.
 #[test]
 fn what_happened_to_a_pod_is_told_after_its_end_and_after_it_was_deleted() {

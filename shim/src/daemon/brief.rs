@@ -16,6 +16,8 @@ pub struct Brief {
     pub version: u64,
     /// It was asked to go.
     pub is_deleting: bool,
+    /// `metadata.deletionGracePeriodSeconds`.
+    pub grace_s: Option<u64>,
     /// The uids of its owners.
     pub owners: Vec<String>,
     /// `metadata.creationTimestamp`.
@@ -39,6 +41,7 @@ impl Brief {
             uid: metadata["uid"].as_str().unwrap_or_default().to_owned(),
             version: version_of(object),
             is_deleting: metadata["deletionTimestamp"].is_string(),
+            grace_s: metadata["deletionGracePeriodSeconds"].as_u64(),
             owners: owners.filter_map(|o| o["uid"].as_str().map(str::to_owned)).collect(),
             created: metadata["creationTimestamp"].as_str().and_then(wall),
             finished: ends.filter_map(wall).max(),

@@ -68,7 +68,9 @@ impl Daemon {
             let grace = object["metadata"]["deletionGracePeriodSeconds"].as_u64();
             let grace_s = grace.and_then(|s| u32::try_from(s).ok());
             for (pod, brief) in &own {
-                if self.is_over(brief) || !brief.is_deleting {
+                // Asked once more, it may be sooner.
+                let is_late = grace.is_some_and(|s| brief.grace_s.is_some_and(|own| s < own));
+                if self.is_over(brief) || !brief.is_deleting || is_late {
                     self.delete_pod(pod, grace_s)?;
                 }
             }

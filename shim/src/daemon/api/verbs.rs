@@ -197,10 +197,16 @@ pub fn delete(
             known
         }
         // It goes when its pods have gone.
-        Kind::Job | Kind::Deployment if pods::is_deleting(&known) => known,
+        Kind::Job | Kind::Deployment
+            if pods::is_deleting(&known) && !is_sooner(&known, grace_s) =>
+        {
+            known
+        }
         Kind::Job | Kind::Deployment => {
             let mut new = known.clone();
-            new["metadata"]["deletionTimestamp"] = json!(runtime::clock::now().wall.rfc3339());
+            if !pods::is_deleting(&known) {
+                new["metadata"]["deletionTimestamp"] = json!(runtime::clock::now().wall.rfc3339());
+            }
             if let Some(grace_s) = grace_s {
                 new["metadata"]["deletionGracePeriodSeconds"] = json!(grace_s);
             }
@@ -209,4 +215,10 @@ pub fn delete(
     };
     daemon.wake.notify_one();
     Ok(ok(&object))
+}
+
+/// Whether something that goes already is to go within a shorter time.
+fn is_sooner(known: &Value, grace_s: Option<u32>) -> bool {
+    let before = known["metadata"]["deletionGracePeriodSeconds"].as_u64();
+    grace_s.is_some_and(|s| before.is_none_or(|before| u64::from(s) < before))
 }
