@@ -23,6 +23,8 @@ use crate::workload::{Controller, Seen, Wanted, workload_pod};
 /// By uid of the job or deployment, with the spec that it is made from.
 pub type Controllers = HashMap<String, (Value, Controller)>;
 
+/// How many pods of a job or deployment are made before others have their turn.
+const AT_ONCE: usize = 16;
 /// Before what could not be done is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -94,10 +96,12 @@ impl Daemon {
                 self.delete_pod(pod, None)?;
             }
         }
-        for pod in create {
+        // Each is synced to the disk: clients are answered in between.
+        let is_more = create.len() > AT_ONCE;
+        for pod in create.into_iter().take(AT_ONCE) {
             self.take_on_pod(pod)?;
         }
-        Ok(wake_at)
+        Ok(if is_more { Some(now.mono) } else { wake_at })
     }
 
     fn plan(
