@@ -151,11 +151,14 @@ fn signals_delete_what_runs_and_nothing_that_another_one_has_made() {
         assert!(text.contains("configmaps \"m\" already exists"), "{text}");
     }
     let deployment = deployment.replace("{k: one}", "{k: two}");
+    let both_run = |running: &Running<'_>| {
+        until("both run", || {
+            let text = running.text();
+            if text.matches("/main | up").count() == 2 { Ok(()) } else { Err(text) }
+        });
+    };
     let running = start(&podshim, &[], &deployment);
-    until("both run", || {
-        let text = running.text();
-        if text.matches("/main | up").count() == 2 { Ok(()) } else { Err(text) }
-    });
+    both_run(&running);
     running.signal(Signal::SIGTERM);
     running.until_printed("Killing");
     running.signal(Signal::SIGTERM);
@@ -178,13 +181,16 @@ fn signals_delete_what_runs_and_nothing_that_another_one_has_made() {
     has_nothing(&daemon);
     // Without a daemon nothing can be deleted; who does not want to wait for one is told what lives on.
     let running = start(&podshim, &[], &deployment);
-    running.until_printed("| up");
+    both_run(&running);
     daemon.kill();
     running.signal(Signal::SIGINT);
     running.until_printed("as soon as a daemon listens");
     running.signal(Signal::SIGINT);
     let (code, text) = running.wait();
     assert_eq!(code, 130, "{text}");
+    assert_eq!(text.matches("as soon as a daemon listens").count(), 1, "{text}");
+    assert!(!text.contains("Exited"), "{text}");
+    assert_eq!(podshim.pods().len(), 2);
     let daemon = podshim.daemon();
     let said = podshim.podshim(&["delete", "deployment", "web"]);
     assert_eq!(said.code, 0, "{}", said.err);

@@ -67,6 +67,7 @@ pub async fn run(
         told: BTreeMap::new(),
         forgotten: BTreeSet::new(),
         is_away: false,
+        waits_to_delete: false,
         ending: None,
     };
     if let Err(e) = session.hand_over(objects, read).await {
@@ -139,6 +140,8 @@ struct Session {
     forgotten: BTreeSet<String>,
     /// The daemon does not answer, which was said.
     is_away: bool,
+    /// It could not be asked to delete, which was said.
+    waits_to_delete: bool,
     ending: Option<Ending>,
 }
 
@@ -338,7 +341,7 @@ impl Session {
         match self.view.pods.list.get_mut(&uid) {
             Some(known) if known.gone => return,
             // What its shim says is newer.
-            Some(known) if known.awaits_events || known.is_met => {
+            Some(known) if known.is_met => {
                 known.object["metadata"] = pod["metadata"].clone();
             }
             Some(known) => known.object = pod,
@@ -488,7 +491,11 @@ impl Session {
             return true;
         }
         let at_once = self.ending.is_some();
-        let how = if at_once { "kills every container" } else { "stops (again: kills at once)" };
+        let how = match (at_once, self.waits_to_delete) {
+            (false, _) => "stops (again: kills at once)",
+            (true, false) => "kills every container",
+            (true, true) => "ends; what runs is the daemon's, and lives on",
+        };
         self.view.printer.note("", how);
         let exit_code = self.ending.map_or(exit_code, |e| e.exit_code);
         self.ending = Some(Ending { exit_code, at_once });
@@ -496,13 +503,16 @@ impl Session {
             // It is asked in `settle`, again and again.
             return false;
         }
-        let asked = self.ask_to_go(Some(0)).await;
+        if !self.ask_to_go(Some(0)).await {
+            // What would be killed now would be made again.
+            return true;
+        }
         for (uid, pod) in &self.view.pods.list {
             if !pod.gone {
                 tell(&self.layout, uid, &Request::Kill).await;
             }
         }
-        !asked
+        false
     }
 
     /// Whether the daemon knows that all is to go.
@@ -519,7 +529,9 @@ impl Session {
             match delete(&self.daemon, &workload.key, &workload.uid, options).await {
                 Ok(Some(object)) => workload.object = object,
                 Ok(None) => workload.gone = true,
+                Err(_) if self.waits_to_delete => return false,
                 Err(e) => {
+                    self.waits_to_delete = true;
                     let at = self.daemon.socket().display();
                     self.view.printer.warn(&format!(
                         "{}: what runs is deleted as soon as a daemon listens at {at} (again: it lives on)",
@@ -529,6 +541,7 @@ impl Session {
                 }
             }
         }
+        self.waits_to_delete = false;
         true
     }
 
