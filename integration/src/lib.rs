@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 pub mod api;
+pub mod notify;
 
 use std::collections::BTreeMap;
 use std::fs;

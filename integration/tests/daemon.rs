@@ -4,12 +4,13 @@
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use integration::api::try_request;
+use integration::notify::NotifySocket;
 use integration::{Instance, pod, status_of, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -529,14 +530,8 @@ fn what_happened_to_a_pod_is_told_after_its_end_and_after_it_was_deleted() {
 #[test]
 fn a_service_manager_hears_when_it_serves_and_that_it_is_well_and_may_hold_its_socket() {
     let podshim = Instance::new();
-    let dir = tempfile::tempdir().unwrap();
-    let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    socket.set_read_timeout(Some(integration::PATIENCE)).unwrap();
-    let hear = || {
-        let mut buffer = [0; 256];
-        let n = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..n]).trim().to_owned()
-    };
+    let manager = NotifySocket::new();
+    let hear = || manager.hear();
     // As systemd passes it: descriptor 3, and the pid that is to take it.
     let listener = UnixListener::bind(podshim.daemon_socket()).unwrap();
     let mut shell = Command::new("sh");
@@ -545,13 +540,13 @@ fn a_service_manager_hears_when_it_serves_and_that_it_is_well_and_may_hold_its_s
     let mut command = podshim.command_by(shell, &[]);
     command
         .stdin(OwnedFd::from(listener))
-        .env("NOTIFY_SOCKET", dir.path().join("notify"))
+        .env("NOTIFY_SOCKET", manager.path())
         .env("WATCHDOG_USEC", "400000");
     // A client that comes before the daemon does waits for it.
     let at = podshim.daemon_socket();
     let early = thread::spawn(move || try_request(&at, "GET", "/readyz", ""));
     let running = podshim.start_command(command);
-    assert_eq!(hear(), "READY=1\nSTATUS=serves");
+    assert_eq!(hear(), "READY=1 STATUS=serves");
     assert_eq!(early.join().unwrap().unwrap().0, 200);
     assert_eq!((hear(), hear()), ("WATCHDOG=1".into(), "WATCHDOG=1".into()));
     // What pods are started with has none of it.

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::os::unix::net::UnixDatagram;
-
 use integration::api::Daemon;
+use integration::notify::NotifySocket;
 use integration::{Instance, Running, kill_now, pod, status_of, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -225,16 +224,8 @@ fn standalone_pods_are_run_s_also_where_a_daemon_is() {
 #[test]
 fn a_service_manager_hears_whether_the_pods_are_ready() {
     let podshim = Instance::new();
-    let dir = tempfile::tempdir().unwrap();
-    let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    socket.set_read_timeout(Some(integration::PATIENCE)).unwrap();
-    let hear = || {
-        let mut buffer = [0; 256];
-        let n = socket.recv(&mut buffer).unwrap();
-        let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
-        let lines = text.lines().filter(|line| !line.starts_with("MONOTONIC_USEC="));
-        lines.collect::<Vec<_>>().join(" ")
-    };
+    let manager = NotifySocket::new();
+    let hear = || manager.hear();
     let probe = ", readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, failureThreshold: 1}";
     let spec = format!(
         "  terminationGracePeriodSeconds: 0\n  containers: [{}]\n",
@@ -244,7 +235,7 @@ fn a_service_manager_hears_whether_the_pods_are_ready() {
     for served in [false, true] {
         let daemon = served.then(|| podshim.daemon());
         let mut command = podshim.command(&["run", &path]);
-        command.env("NOTIFY_SOCKET", dir.path().join("notify"));
+        command.env("NOTIFY_SOCKET", manager.path());
         let running = podshim.start_command(command);
         let first = std::iter::repeat_with(&hear).find(|text| !text.contains("not there yet"));
         assert_eq!(first.unwrap(), "STATUS=not ready: p");
@@ -264,7 +255,7 @@ fn a_service_manager_hears_whether_the_pods_are_ready() {
         // What completes before anybody has seen it ready has been started.
         let path = podshim.manifest(&job("j", 0, &container("true", "")));
         let mut command = podshim.command(&["run", &path]);
-        command.env("NOTIFY_SOCKET", dir.path().join("notify"));
+        command.env("NOTIFY_SOCKET", manager.path());
         let (code, text) = podshim.start_command(command).wait();
         assert_eq!(code, 0, "{text}");
         let told: Vec<String> =
