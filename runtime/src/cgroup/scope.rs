@@ -330,12 +330,26 @@ pub fn leave(unified: &Path) -> Result<(), ScopeError> {
     let mut body = Wire::default();
     body.string(PARENTS[0]);
     body.string("fail");
-    ask(&call("StopUnit", "ss", &body)).map_err(ScopeError::Talk)?.map_err(ScopeError::Refused)?;
+    if let Err(refusal) = ask(&call("StopUnit", "ss", &body)).map_err(ScopeError::Talk)? {
+        // It has forgotten the slices and could not remove their directories then, because something was in
+        // them: they are nobody's. Only what is empty can be removed.
+        let forgotten = refusal.contains("not loaded");
+        let remove = || fs::remove_dir(&slice).or_else(not_there);
+        let gone = forgotten
+            && remove()
+                .and_then(|()| fs::remove_dir(unified.join(PARENTS[0])).or_else(not_there))
+                .is_ok();
+        return if gone { Ok(()) } else { Err(ScopeError::Refused(refusal)) };
+    }
     let deadline = Instant::now() + PATIENCE;
     while slice.exists() && Instant::now() < deadline {
         sleep(PAUSE);
     }
     Ok(())
+}
+
+fn not_there(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// A call of systemd's manager.

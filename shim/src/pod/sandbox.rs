@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bundles::capability::CapSet;
@@ -358,14 +358,17 @@ impl Machine {
     }
 }
 
-/// How often a last step is tried, and the pause between.
+/// How often a last step is tried, and the pause between. One that has taken its time was patient itself.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_secs(1);
 
 fn insist<E>(mut step: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+    let begun = Instant::now();
     for _ in 1..TRIES {
-        if step().is_ok() {
-            return Ok(());
+        let done = step();
+        if done.is_ok() || begun.elapsed() > LONG {
+            return done;
         }
         std::thread::sleep(PAUSE);
     }
