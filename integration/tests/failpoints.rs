@@ -33,10 +33,10 @@ const OF_DELETION: [&str; 3] = ["deleteAsked", "killed", "Kill"];
 /// Points that only a shim comes to that has taken the pod over.
 const OF_TAKEOVER: [&str; 2] = ["adopt", "adopted"];
 
-/// Whom a point kills: in turn, or with `PODSHIM_TEST_FULL` the one and the other. Where time is short, two points
-/// of three kill nobody.
+/// Whom a point kills: in turn, or with `PODSHIM_TEST_FULL` the one and the other. Where time is short, five points
+/// of six kill nobody.
 fn whom(number: usize) -> &'static [&'static str] {
-    if is_slow() && !number.is_multiple_of(3) {
+    if is_slow() && !number.is_multiple_of(6) {
         return &[];
     }
     match (is_full(), (number + number / 2) % 2) {
