@@ -17,6 +17,7 @@ use crate::spawn::{Options, Spawner};
 
 mod handed;
 mod host_notes;
+mod news;
 pub mod objects;
 mod pods;
 mod print;
