@@ -29,6 +29,13 @@ impl Instance {
         daemon
     }
 
+    /// Applies a manifest, and gives back what was said of it.
+    pub fn apply(&self, manifest: &str) -> String {
+        let said = self.podshim(&["apply", "-f", &self.manifest(manifest)]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.out
+    }
+
     /// Starts a daemon with another `--root`.
     pub fn start_daemon(&self, root: &Path) -> Running<'_> {
         let mut command = self.command(&["daemon"]);

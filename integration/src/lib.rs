@@ -555,6 +555,13 @@ pub fn status_of(pod: &Value, container: &str) -> Value {
         .unwrap_or_default()
 }
 
+/// Whether a pod's condition Ready is true.
+#[must_use]
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+}
+
 /// `kill -9`.
 pub fn kill_now(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();

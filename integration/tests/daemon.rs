@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use integration::api::try_request;
 use integration::notify::NotifySocket;
-use integration::{Instance, pod, status_of, until};
+use integration::{Instance, is_ready, pod, status_of, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -53,17 +53,6 @@ fn deployment(replicas: u32) -> String {
     )
 }
 
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
-}
-
-fn apply(podshim: &Instance, manifest: &str) -> String {
-    let said = podshim.podshim(&["apply", "-f", &podshim.manifest(manifest)]);
-    assert_eq!(said.code, 0, "{}", said.err);
-    said.out
-}
-
 fn delete(podshim: &Instance, what: &[&str]) {
     let said = podshim.podshim(&[&["delete"], what].concat());
     assert_eq!(said.code, 0, "{}", said.err);
@@ -88,7 +77,7 @@ fn what_is_applied_is_made_changed_only_where_it_changed_and_deleted() {
     let daemon = podshim.daemon();
     let manifest =
         format!("{}---\n{}", deployment(2), workload("batch/v1", "Job", "once", "", "echo done"),);
-    assert_eq!(apply(&podshim, &manifest), "deployment.apps/web created\njob.batch/once created\n");
+    assert_eq!(podshim.apply(&manifest), "deployment.apps/web created\njob.batch/once created\n");
     let pods = podshim.until_pods("all is as it is to be", |pods| {
         pods.len() == 3
             && pods.iter().filter(|pod| is_ready(pod)).count() == 2
@@ -118,14 +107,14 @@ fn what_is_applied_is_made_changed_only_where_it_changed_and_deleted() {
     assert_eq!(said.code, 1);
     assert!(said.err.contains("timed out waiting"), "{}", said.err);
     // The same again changes nothing.
-    let again = apply(&podshim, &manifest);
+    let again = podshim.apply(&manifest);
     assert_eq!(again, "deployment.apps/web unchanged\njob.batch/once unchanged\n");
     let said = podshim.podshim(&["create", "-f", &podshim.manifest(&manifest)]);
     assert_eq!(said.code, 1);
     assert!(said.err.contains("deployments \"web\" already exists"), "{}", said.err);
     assert_eq!(uids(&podshim.pods()), uids(&pods));
     // More, and fewer: those that were there stay.
-    assert_eq!(apply(&podshim, &deployment(3)), "deployment.apps/web configured\n");
+    assert_eq!(podshim.apply(&deployment(3)), "deployment.apps/web configured\n");
     let more =
         podshim.until_pods("one more", |pods| pods.iter().filter(|p| is_ready(p)).count() == 3);
     assert!(uids(&pods).iter().all(|uid| uids(&more).contains(uid)));
@@ -145,7 +134,7 @@ fn what_is_applied_is_made_changed_only_where_it_changed_and_deleted() {
     let deaf = deployment(1)
         .replace("trap \"exit 0\" TERM; while", "trap \"\" TERM; while")
         .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 600");
-    apply(&podshim, &deaf);
+    podshim.apply(&deaf);
     podshim.until("ready", is_ready);
     delete(&podshim, &["deployment", "web", "--grace-period=1"]);
     assert_eq!(podshim.pods(), Vec::<Value>::new());
@@ -159,7 +148,7 @@ fn what_is_applied_is_made_changed_only_where_it_changed_and_deleted() {
 fn daemon_and_shims_and_keepers_are_killed_at_once_and_a_pod_counts_on() {
     let podshim = Instance::new();
     let mut daemon = podshim.daemon();
-    assert_eq!(apply(&podshim, &pod(COUNTING)), "pod/p created\n");
+    assert_eq!(podshim.apply(&pod(COUNTING)), "pod/p created\n");
     podshim.until("ready", is_ready);
     let pids = podshim.pids();
     for kinds in [&["shim"][..], &["keep", "shim"], &[]] {
@@ -190,7 +179,7 @@ fn what_happens_while_no_daemon_is_there_is_told_by_the_next_one() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();
     let short = "while [ ! -e /tmp/go ]; do sleep 0.02; done; exit 0";
-    apply(&podshim, &workload("batch/v1", "Job", "once", "", short));
+    podshim.apply(&workload("batch/v1", "Job", "once", "", short));
     let pod = podshim.until("ready", is_ready);
     let name = pod["metadata"]["name"].as_str().unwrap();
     let (code, text) = daemon.end();
@@ -213,7 +202,7 @@ fn what_happens_while_no_daemon_is_there_is_told_by_the_next_one() {
         if said.out == "SuccessCriteriaMet Complete" { Ok(()) } else { Err(said.out) }
     });
     // One that is deleted by its shim while no daemon is there does not come again.
-    apply(&podshim, &integration::pod(COUNTING));
+    podshim.apply(&integration::pod(COUNTING));
     podshim.until_pods("it runs", |pods| {
         pods.iter().any(|p| p["metadata"]["name"] == "p" && is_ready(p))
     });
@@ -230,12 +219,12 @@ fn a_pod_is_changed_where_it_changed_and_stays_so() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();
     let before = pod(COUNTING);
-    assert_eq!(apply(&podshim, &before), "pod/p created\n");
+    assert_eq!(podshim.apply(&before), "pod/p created\n");
     podshim.until("ready", is_ready);
     let main = podshim.pids()["main"];
-    assert_eq!(apply(&podshim, &before), "pod/p unchanged\n");
+    assert_eq!(podshim.apply(&before), "pod/p unchanged\n");
     let after = before.replacen("{name: log,", "{name: log, env: [{name: WORD, value: x}],", 1);
-    assert_eq!(apply(&podshim, &after), "pod/p configured\n");
+    assert_eq!(podshim.apply(&after), "pod/p configured\n");
     podshim.until("the sidecar is another one", |pod| {
         is_ready(pod) && status_of(pod, "log")["restartCount"] == 1
     });
@@ -247,7 +236,7 @@ fn a_pod_is_changed_where_it_changed_and_stays_so() {
     assert!(said.err.contains("hostname"), "{}", said.err);
     daemon.kill();
     let daemon = podshim.daemon();
-    assert_eq!(apply(&podshim, &after), "pod/p unchanged\n");
+    assert_eq!(podshim.apply(&after), "pod/p unchanged\n");
     let (_, object) = daemon.ask("GET", &format!("{PODS}/p"), "");
     assert_eq!(object["spec"]["initContainers"][0]["env"][0]["value"], "x", "{object:#}");
     delete(&podshim, &["pod", "p"]);
@@ -258,7 +247,7 @@ fn a_pod_is_changed_where_it_changed_and_stays_so() {
 fn a_pod_whose_shim_cannot_live_says_why_and_can_be_deleted() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();
-    apply(&podshim, &pod(COUNTING));
+    podshim.apply(&pod(COUNTING));
     let pod = podshim.until("ready", is_ready);
     daemon.kill();
     podshim.kill_shims();
@@ -412,7 +401,7 @@ fn a_second_deletion_of_a_deployment_is_sooner() {
     let manifest = workload("apps/v1", "Deployment", "web", spec, stubborn)
         .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 600");
     assert!(manifest.contains("600") && manifest.contains("trap"), "{manifest}");
-    apply(&podshim, &manifest);
+    podshim.apply(&manifest);
     podshim.until_pods("both run", |pods| pods.len() == 2 && pods.iter().all(is_ready));
     let at = "/apis/apps/v1/namespaces/default/deployments/web";
     let grace = |s: u32| format!("{{\"gracePeriodSeconds\": {s}}}");
@@ -449,7 +438,7 @@ fn what_happened_to_a_pod_is_told_after_its_end_and_after_it_was_deleted() {
   terminationGracePeriodSeconds: 0
   containers: [{name: main, image: 'alpine:latest', imagePullPolicy: Never, command: [sleep, '1000']}]
 ";
-    apply(&podshim, &format!("{fails}{lives}"));
+    podshim.apply(&format!("{fails}{lives}"));
     until("it has failed", || {
         let (_, pod) = daemon.ask("GET", &format!("{PODS}/fails"), "");
         if pod["status"]["phase"] == "Failed" { Ok(()) } else { Err(format!("{pod:#}")) }
@@ -550,7 +539,7 @@ fn a_service_manager_hears_when_it_serves_and_that_it_is_well_and_may_hold_its_s
     assert_eq!(early.join().unwrap().unwrap().0, 200);
     assert_eq!((hear(), hear()), ("WATCHDOG=1".into(), "WATCHDOG=1".into()));
     // What pods are started with has none of it.
-    apply(&podshim, &pod(COUNTING));
+    podshim.apply(&pod(COUNTING));
     podshim.until("ready", is_ready);
     for pid in podshim.processes("keep").into_iter().chain([podshim.shim()]) {
         let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
@@ -572,8 +561,7 @@ fn a_long_log_is_sent_whole_and_neither_fills_the_daemon_nor_stops_it() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();
     let line = "x".repeat(99);
-    apply(
-        &podshim,
+    podshim.apply(
         &pod(&format!(
             "  restartPolicy: Never
   containers:

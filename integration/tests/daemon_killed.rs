@@ -7,10 +7,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use integration::api::{Daemon, try_request};
-use integration::{Instance, PATIENCE, is_full, is_slow, tabulate};
+use integration::{Instance, PATIENCE, is_full, is_ready, is_slow, tabulate};
 use serde_json::{Value, json};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// Who dies.
@@ -92,12 +93,7 @@ fn kill_each(podshim: &Instance, kinds: &[&str]) {
     }
 }
 
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
-}
-
-fn deployment() -> String {
+fn deployment(version: &str) -> String {
     let container = |name: &str| {
         json!({
             "name": name, "image": "alpine:latest", "imagePullPolicy": "Never",
@@ -111,7 +107,7 @@ fn deployment() -> String {
         "spec": {
             "selector": {"matchLabels": {"app": "web"}},
             "template": {
-                "metadata": {"labels": {"app": "web"}},
+                "metadata": {"labels": {"app": "web"}, "annotations": {"version": version}},
                 "spec": {
                     "terminationGracePeriodSeconds": 5,
                     "initContainers": [sidecar],
@@ -123,10 +119,10 @@ fn deployment() -> String {
     .to_string()
 }
 
-/// A deployment is made, loses its shim and keeper, and is deleted.
+/// A deployment is made, loses its shim and keeper, gets another template, and is deleted.
 fn live(own: &mut Immortal<'_>) {
     let one = format!("{DEPLOYMENTS}/web");
-    let (mut code, _) = own.ask("POST", DEPLOYMENTS, &deployment());
+    let (mut code, _) = own.ask("POST", DEPLOYMENTS, &deployment("one"));
     if code == 409 {
         // It was stored, and the daemon died before it could say so.
         code = 201;
@@ -147,6 +143,15 @@ fn live(own: &mut Immortal<'_>) {
     for list in ["initContainerStatuses", "containerStatuses"] {
         assert_eq!(same["status"][list][0]["restartCount"], 0, "{same:#}");
     }
+    assert_eq!(own.ask("PUT", &one, &deployment("two")).0, 200);
+    own.until("there is one pod of the new template", |own| {
+        let pods = own.pods();
+        let is_new = |pod: &Value| pod["metadata"]["annotations"]["version"] == "two";
+        let done = pods.len() == 1 && is_ready(&pods[0]) && is_new(&pods[0]);
+        if done { Ok(()) } else { Err(format!("{pods:#?}")) }
+    });
+    let sets = own.ask("GET", SETS, "").1;
+    assert_eq!(sets["items"].as_array().map(Vec::len), Some(2), "{sets:#}");
     let (code, body) = own.ask("DELETE", &one, "");
     assert!(code == 200 || code == 404, "{body:#}");
     own.until("it is gone", |own| match own.ask("GET", &one, "") {
@@ -154,6 +159,7 @@ fn live(own: &mut Immortal<'_>) {
         (_, object) => Err(format!("{object:#} {:#?}", own.pods())),
     });
     assert_eq!(own.pods(), Vec::<Value>::new());
+    assert_eq!(own.ask("GET", SETS, "").1["items"], json!([]));
 }
 
 fn name(pod: &Value) -> &str {

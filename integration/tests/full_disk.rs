@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use integration::{Instance, kill_now, pod, run, status_of, until};
+use integration::{Instance, is_ready, kill_now, pod, run, status_of, until};
 use serde_json::Value;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -73,11 +73,6 @@ fn named(name: &str) -> String {
     manifest
         .replace("name: p\n", &format!("name: {name}\n"))
         .replace("{name: p}", &format!("{{name: {name}}}"))
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::fs;
 
 use integration::api::Daemon;
-use integration::{Instance, pod, run, status_of, until};
+use integration::{Instance, is_ready, pod, run, status_of, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -36,16 +36,6 @@ const CHAIN: &str = "  terminationGracePeriodSeconds: 1
 ";
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
-
-fn apply(podshim: &Instance, manifest: &str) {
-    let said = podshim.podshim(&["apply", "-f", &podshim.manifest(manifest)]);
-    assert_eq!(said.code, 0, "{}", said.err);
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
-}
 
 /// The processes in a pod's control groups.
 fn containers(podshim: &Instance) -> Vec<i32> {
@@ -105,7 +95,7 @@ fn ran(podshim: &Instance, uid: &str) -> String {
 fn a_pod_goes_on_after_a_reboot_with_its_counts_and_its_volumes_in_its_order() {
     let podshim = Instance::new();
     let mut daemon = podshim.daemon();
-    apply(&podshim, &pod(CHAIN));
+    podshim.apply(&pod(CHAIN));
     let first = podshim.until("ready", is_ready);
     let uid = first["metadata"]["uid"].as_str().unwrap().to_owned();
     let said = podshim.podshim(&["restart", "p", "-c", "main"]);
@@ -189,7 +179,7 @@ fn jobs_and_deployments_go_on_after_a_reboot() {
       - {name: main, image: 'alpine:latest', imagePullPolicy: Never, command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done']}
 ";
     let all = [of("never", "Never"), of("again", "OnFailure"), deployment.to_owned()].join("---\n");
-    apply(&podshim, &all);
+    podshim.apply(&all);
     let names = |pods: &[Value]| {
         let mut names: Vec<_> =
             pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();
@@ -251,7 +241,7 @@ fn what_was_deleted_before_a_reboot_does_not_come_back() {
         .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 60")
         .replace("trap \"exit 0\" TERM; echo main", "trap \"\" TERM; echo main");
     assert!(stubborn.contains("trap \"\" TERM"), "{stubborn}");
-    apply(&podshim, &pod(&stubborn));
+    podshim.apply(&pod(&stubborn));
     let uid = podshim.until("ready", is_ready)["metadata"]["uid"].as_str().unwrap().to_owned();
     let said = podshim.podshim(&["delete", "pod", "p", "--no-wait"]);
     assert_eq!(said.code, 0, "{}", said.err);
@@ -277,7 +267,7 @@ fn filler() -> String {
 fn a_long_journal_is_shortened_and_nothing_of_it_is_lost() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();
-    apply(&podshim, &pod(CHAIN));
+    podshim.apply(&pod(CHAIN));
     let pod = podshim.until("ready", is_ready);
     let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
     let journal = podshim.root().join("pods").join(&uid).join("journal");
@@ -325,7 +315,7 @@ fn a_long_journal_is_shortened_and_nothing_of_it_is_lost() {
 fn a_pod_whose_shim_is_told_to_end_is_stopped_in_order_and_goes_on_with_the_next_daemon() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();
-    apply(&podshim, &pod(CHAIN));
+    podshim.apply(&pod(CHAIN));
     let first = podshim.until("ready", is_ready);
     let uid = first["metadata"]["uid"].as_str().unwrap().to_owned();
     daemon.kill();

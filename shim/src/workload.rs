@@ -5,22 +5,27 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use plan::workload::job::{JobPlan, JobSpec, Verdict};
-use plan::workload::{Phase, WorkloadPod, deployment, job, names};
+use plan::workload::{WorkloadPod, job, names};
 use plan::{At, Mono};
 use serde_json::{Value, json};
 
+use self::rollout::Rollout;
+pub use self::rollout::{OURS, REVISION};
+pub use self::seen::{Outline, Seen, on_both, wall, workload_pod};
 use crate::spawn::random;
+
+mod rollout;
+mod seen;
 
 /// A job or deployment being controlled.
 pub struct Controller {
     kind: Kind,
-    template: Template,
     started: At,
 }
 
 enum Kind {
-    Job { spec: JobSpec, verdict: Option<Verdict>, over: bool },
-    Deployment { replicas: u32, replica_set: String, available: bool, since: At },
+    Job { spec: JobSpec, template: Box<Template>, verdict: Option<Verdict>, over: bool },
+    Deployment(Box<Rollout>),
 }
 
 /// What a controller wants done.
@@ -36,11 +41,26 @@ pub struct Wanted {
     pub over: Option<i32>,
     /// `status` of its object.
     pub status: Value,
+    /// What becomes of its replica sets; what is to be put comes before pods are made.
+    pub sets: Vec<SetChange>,
+    /// Its annotation `deployment.kubernetes.io/revision`.
+    pub revision: Option<u64>,
+}
+
+/// What becomes of a replica set.
+#[derive(Debug)]
+pub enum SetChange {
+    /// It is this now.
+    Put(Value),
+    /// Its status is another one.
+    Note(Value),
+    /// It is forgotten.
+    Remove(String),
 }
 
 /// What pods of a controller have in common.
 struct Template {
-    owner: OwnerReference,
+    owners: Vec<OwnerReference>,
     namespace: String,
     prefix: String,
     template: PodTemplateSpec,
@@ -58,7 +78,7 @@ impl Template {
                 namespace: Some(self.namespace.clone()),
                 labels: Some(labels),
                 annotations: meta.annotations,
-                owner_references: Some(vec![self.owner.clone()]),
+                owner_references: Some(self.owners.clone()),
                 ..ObjectMeta::default()
             },
             spec: self.template.spec.clone(),
@@ -106,7 +126,7 @@ impl Controller {
         let uid = uid.unwrap_or_default();
         let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let template = Template {
-            owner: owner("Job", "batch/v1", meta),
+            owners: vec![owner("Job", "batch/v1", meta)],
             namespace: meta.namespace.clone().unwrap_or_default(),
             prefix: name.clone(),
             labels: vec![
@@ -129,28 +149,19 @@ impl Controller {
                 _ => plan::RestartPolicy::Never,
             },
         };
-        Controller { kind: Kind::Job { spec, verdict: None, over: false }, template, started }
+        let template = Box::new(template);
+        let kind = Kind::Job { spec, template, verdict: None, over: false };
+        Controller { kind, started }
     }
 
-    /// Takes on a deployment. Its metadata has name, namespace and uid.
-    pub fn deployment(deployment: Deployment, started: At) -> anyhow::Result<Controller> {
-        let spec = deployment.spec.clone();
-        let meta = &deployment.metadata;
-        let hash = names::template_hash(&serde_json::to_vec(&spec.template)?);
-        let replica_set = format!("{}-{hash}", meta.name.clone().unwrap_or_default());
-        let template = Template {
-            owner: OwnerReference {
-                name: replica_set.clone(),
-                ..owner("ReplicaSet", "apps/v1", meta)
-            },
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            prefix: replica_set.clone(),
-            labels: vec![("pod-template-hash".to_owned(), hash)],
-            template: spec.template,
-        };
-        let replicas = unsigned(spec.replicas).unwrap_or(1);
-        let kind = Kind::Deployment { replicas, replica_set, available: false, since: started };
-        Ok(Controller { kind, template, started })
+    /// Takes on a deployment, with the replica sets that it has. Its metadata has name, namespace and uid.
+    pub fn deployment(
+        deployment: &Deployment,
+        sets: Vec<Value>,
+        started: At,
+    ) -> anyhow::Result<Controller> {
+        let rollout = Rollout::new(deployment, sets)?;
+        Ok(Controller { kind: Kind::Deployment(Box::new(rollout)), started })
     }
 
     /// What was decided before, as its object's status has it.
@@ -166,46 +177,30 @@ impl Controller {
                 });
                 *over = find("Complete").or_else(|| find("Failed")).is_some();
             }
-            Kind::Deployment { available, since, .. } => {
-                let Some(condition) = find("Available") else { return };
-                if let Some(at) = at(&condition["lastTransitionTime"]) {
-                    (*available, *since) = (condition["status"] == "True", at);
-                }
-            }
+            Kind::Deployment(rollout) => rollout.recall(status, at),
         }
     }
 
     /// What is to be done now, with these pods of its own.
     pub fn plan(&mut self, pods: &[WorkloadPod], now: At) -> anyhow::Result<Wanted> {
-        let mut wanted = Wanted::default();
-        let create;
-        (create, wanted.status) = match &mut self.kind {
-            Kind::Job { spec, verdict, over } => {
+        match &mut self.kind {
+            Kind::Job { spec, template, verdict, over } => {
                 let plan = job::plan(spec, pods, self.started, verdict.as_ref(), now);
                 let JobPlan { create, delete, wake_at, status, .. } = plan;
                 verdict.clone_from(&plan.verdict);
-                wanted.delete = delete;
-                wanted.wake_at = wake_at;
-                if plan.over && !*over {
-                    *over = true;
-                    wanted.over = verdict.as_ref().map(|v| job::exit_code(v, pods));
-                }
-                (create, serde_json::to_value(status)?)
+                let ends = plan.over && !*over;
+                *over |= plan.over;
+                Ok(Wanted {
+                    create: (0..create).map(|_| template.pod()).collect::<anyhow::Result<_>>()?,
+                    delete,
+                    wake_at,
+                    over: verdict.as_ref().filter(|_| ends).map(|v| job::exit_code(v, pods)),
+                    status: serde_json::to_value(status)?,
+                    ..Wanted::default()
+                })
             }
-            Kind::Deployment { replicas, replica_set, available, since } => {
-                let is_available = deployment::is_available(*replicas, pods);
-                if is_available != *available {
-                    (*available, *since) = (is_available, now);
-                }
-                let plan = deployment::plan(*replicas, pods, replica_set, *since);
-                wanted.delete = plan.delete;
-                (plan.create, serde_json::to_value(plan.status)?)
-            }
-        };
-        for _ in 0..create {
-            wanted.create.push(self.template.pod()?);
+            Kind::Deployment(rollout) => rollout.plan(pods, now),
         }
-        Ok(wanted)
     }
 }
 
@@ -220,86 +215,8 @@ pub fn object_of<T: serde::Serialize>(
     value["apiVersion"] = json!(version);
     value["kind"] = json!(kind);
     value["metadata"]["creationTimestamp"] = json!(created.wall.rfc3339());
+    if ["Job", "Deployment"].contains(&kind) {
+        value["metadata"]["generation"] = json!(1);
+    }
     Ok(value)
-}
-
-/// What a controller wants to know of a pod's object.
-#[derive(Clone, Debug)]
-pub struct Outline {
-    /// `metadata.name`.
-    pub name: String,
-    /// `status.phase`.
-    pub phase: Phase,
-    /// Its condition Ready.
-    pub ready: bool,
-    /// How often its containers were restarted.
-    pub restarts: u32,
-}
-
-impl Outline {
-    /// Of an object.
-    pub fn of(object: &Value) -> Outline {
-        let status = &object["status"];
-        let phase = match status["phase"].as_str() {
-            Some("Running") => Phase::Running,
-            Some("Succeeded") => Phase::Succeeded,
-            Some("Failed") => Phase::Failed,
-            _ => Phase::Pending,
-        };
-        let mut conditions = status["conditions"].as_array().into_iter().flatten();
-        let statuses = ["initContainerStatuses", "containerStatuses"];
-        let statuses = statuses.iter().filter_map(|list| status[list].as_array()).flatten();
-        let restarts: u64 = statuses.filter_map(|s| s["restartCount"].as_u64()).sum();
-        Outline {
-            name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-            phase,
-            ready: conditions.any(|c| c["type"] == "Ready" && c["status"] == "True"),
-            restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// Its phase is the last.
-    pub fn is_terminal(&self) -> bool {
-        matches!(self.phase, Phase::Succeeded | Phase::Failed)
-    }
-}
-
-/// What is seen of a pod from outside.
-#[derive(Clone, Debug)]
-pub struct Seen<'a> {
-    /// `metadata.uid`.
-    pub uid: &'a str,
-    /// Its object as it was told last.
-    pub outline: Outline,
-    /// Nothing of it runs or will run.
-    pub gone: bool,
-    /// It was asked to end.
-    pub deleting: bool,
-    /// When it was made.
-    pub created: At,
-    /// When it was over.
-    pub finished: Option<At>,
-    /// What it exits with.
-    pub exit_code: i32,
-}
-
-/// A pod as its controller sees it.
-pub fn workload_pod(seen: Seen<'_>) -> WorkloadPod {
-    // A pod that was deleted before anything ran ends without a phase of its own.
-    let phase = match (seen.gone, seen.outline.phase) {
-        (true, Phase::Pending | Phase::Running) => Phase::Failed,
-        (false, Phase::Succeeded | Phase::Failed) => Phase::Running,
-        (_, phase) => phase,
-    };
-    WorkloadPod {
-        uid: seen.uid.to_owned(),
-        name: seen.outline.name,
-        phase,
-        deleting: seen.deleting,
-        created: seen.created,
-        finished: seen.finished,
-        restarts: seen.outline.restarts,
-        ready: seen.outline.ready,
-        exit_code: seen.exit_code,
-    }
 }

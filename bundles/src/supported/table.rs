@@ -77,7 +77,6 @@ const NO_TOKENS: &str = "nobody here issues tokens or certificates";
 const NO_SELINUX: &str = "SELinux labels are not set";
 const NO_WINDOWS: &str = "there are no Windows containers";
 const ONE_NODE: &str = "there is only this host, and the pod runs on it";
-const NO_ROLLOUT: &str = "a run of a Deployment has no rollout";
 
 /// Everything.
 pub const TABLE: &[Type] = &[
@@ -540,11 +539,11 @@ pub const TABLE: &[Type] = &[
     Type {
         name: "io.k8s.api.apps.v1.DeploymentSpec",
         fields: &[
-            warned("minReadySeconds", NO_ROLLOUT).unless(&["0"]),
-            refused("paused", "a Deployment starts its pods at once"),
-            warned("progressDeadlineSeconds", NO_ROLLOUT).unless(&["600"]),
+            acted("minReadySeconds"),
+            acted("paused"),
+            acted("progressDeadlineSeconds"),
             acted("replicas"),
-            warned("revisionHistoryLimit", NO_ROLLOUT).unless(&["10"]),
+            acted("revisionHistoryLimit"),
             acted("selector"),
             acted("strategy"),
             acted("template"),
@@ -552,10 +551,11 @@ pub const TABLE: &[Type] = &[
     },
     Type {
         name: "io.k8s.api.apps.v1.DeploymentStrategy",
-        fields: &[
-            warned("rollingUpdate", NO_ROLLOUT),
-            warned("type", NO_ROLLOUT).unless(&["RollingUpdate"]),
-        ],
+        fields: &[acted("rollingUpdate"), acted("type")],
+    },
+    Type {
+        name: "io.k8s.api.apps.v1.RollingUpdateDeployment",
+        fields: &[acted("maxSurge"), acted("maxUnavailable")],
     },
     Type {
         name: "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector",

@@ -276,3 +276,42 @@ fn each_rule_of_init_containers_and_sidecars_says_what_the_api_server_says() {
         );
     }
 }
+
+#[test]
+fn each_rule_of_a_deployment_says_what_the_api_server_says() {
+    let problems = |spec: &str| -> Vec<String> {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: d}}\nspec:\n  selector: {{matchLabels: {{a: b}}}}\n{spec}  template:\n    metadata: {{labels: {{a: b}}}}\n    spec: {{containers: [{{name: c, image: x}}]}}\n"
+        );
+        let report = read(&[Source { name: "web.yaml".into(), text }]);
+        report.problems.iter().map(|p| format!("{}: {}", p.path(), p.message())).collect()
+    };
+    let rolling =
+        |update: &str| problems(&format!("  strategy: {{rollingUpdate: {{{update}}}}}\n"));
+    let at = "spec.strategy.rollingUpdate";
+    for (update, field, said) in [
+        ("maxSurge: half", "maxSurge", "a valid percent string must be a numeric string"),
+        ("maxSurge: '%'", "maxSurge", "a valid percent string must be a numeric string"),
+        ("maxSurge: -1", "maxSurge", "must be greater than or equal to 0"),
+        ("maxUnavailable: 101%", "maxUnavailable", "must not be greater than 100%"),
+        ("maxUnavailable: 0, maxSurge: 0%", "maxUnavailable", "may not be 0 when `maxSurge` is 0"),
+    ] {
+        let found = rolling(update);
+        let begin = format!("{at}.{field}: Invalid value: ");
+        let fits = |problem: &String| problem.starts_with(&begin) && problem.contains(said);
+        assert!(found.len() == 1 && fits(&found[0]), "{update}: {found:?}");
+    }
+    assert_eq!(rolling("maxSurge: 300%, maxUnavailable: 0"), [""; 0]);
+    assert_eq!(
+        problems("  strategy: {type: Recreate, rollingUpdate: {}}\n"),
+        [format!("{at}: Forbidden: may not be specified when strategy `type` is 'Recreate'")]
+    );
+    assert_eq!(
+        problems("  minReadySeconds: 600\n"),
+        ["spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds"]
+    );
+    assert_eq!(
+        problems("  paused: true\n  minReadySeconds: 5\n  revisionHistoryLimit: 0\n"),
+        [""; 0]
+    );
+}

@@ -137,6 +137,13 @@ fn strategy(spec: &DeploymentSpec, path: &Path, errors: &mut Errors) {
         errors.forbidden(path, detail);
         return;
     }
+    pods_or_percent(path.field("maxSurge"), update.max_surge.as_ref(), None, errors);
+    pods_or_percent(
+        path.field("maxUnavailable"),
+        update.max_unavailable.as_ref(),
+        Some(100),
+        errors,
+    );
     let is_zero = |value: &Option<IntOrString>| match value {
         Some(IntOrString::Int(value)) => *value == 0,
         Some(IntOrString::String(text)) => text == "0%",
@@ -145,6 +152,35 @@ fn strategy(spec: &DeploymentSpec, path: &Path, errors: &mut Errors) {
     if is_zero(&update.max_unavailable) && is_zero(&update.max_surge) {
         let detail = "may not be 0 when `maxSurge` is 0";
         errors.invalid_plain(path.field("maxUnavailable"), 0, detail);
+    }
+}
+
+/// `ValidatePositiveIntOrPercent` and `IsNotMoreThan100Percent`.
+fn pods_or_percent(
+    path: Path,
+    value: Option<&IntOrString>,
+    most: Option<u32>,
+    errors: &mut Errors,
+) {
+    match value {
+        None => {}
+        Some(IntOrString::Int(pods)) => errors.not_negative(path, Some(*pods)),
+        Some(IntOrString::String(text)) => {
+            let digits = text.strip_suffix('%').filter(|digits| {
+                !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
+            });
+            match (digits.map(str::parse::<u32>), most) {
+                (None | Some(Err(_)), _) => {
+                    let detail = "a valid percent string must be a numeric string followed by an ending '%' \
+                                  (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+                    errors.invalid(path, text, detail);
+                }
+                (Some(Ok(percent)), Some(most)) if percent > most => {
+                    errors.invalid(path, text, "must not be greater than 100%");
+                }
+                _ => {}
+            }
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct WorkloadPod {
     pub uid: String,
     /// `metadata.name`.
     pub name: String,
+    /// `metadata.name` of its controller: the job, or a replica set.
+    pub owner: String,
     /// `status.phase`.
     pub phase: Phase,
     /// It was asked to end.
@@ -41,8 +43,10 @@ pub struct WorkloadPod {
     pub finished: Option<At>,
     /// Σ `restartCount` over init containers (sidecars too) and mains.
     pub restarts: u32,
-    /// Condition `Ready`.
-    pub ready: bool,
+    /// Since when its condition `Ready` is true, if it is.
+    pub ready: Option<At>,
+    /// The annotation `controller.kubernetes.io/pod-deletion-cost`.
+    pub deletion_cost: i32,
     /// What `podshim run` of this pod alone would exit with.
     pub exit_code: i32,
 }
@@ -73,6 +77,9 @@ pub struct Condition {
     pub reason: &'static str,
     /// A sentence.
     pub message: String,
+    /// When it was said last; only deployments have that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update_time: Option<String>,
     /// When it last changed.
     pub last_transition_time: String,
 }

@@ -1,16 +1,14 @@
-//! `podshim apply -f FILE`, `podshim set image`: pods that run become what a manifest says now. Where a
+//! `podshim apply -f FILE`: pods that run become what a manifest says now. Where a
 //! daemon is, it is asked to.
 
-use anyhow::Context;
-use bundles::image::Reference;
 use bundles::layout::Layout;
 use bundles::manifest::Object;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::api::Api;
 use super::terminal::Output;
-use super::{ApplyArgs, Connection, FAILED, PodRef, SetImageArgs, complain, find_pod};
-use crate::pod::file::{Definition, PodFile};
+use super::{ApplyArgs, Connection, FAILED, PodRef, complain, find_pod};
+use crate::pod::file::Definition;
 use crate::protocol::{Reply, Request};
 use crate::run::objects_of;
 
@@ -79,33 +77,8 @@ fn target(layout: &Layout, object: Object, file: &str) -> Result<(Pod, PodRef), 
     }
 }
 
-/// Gives containers of a pod other images.
-pub fn set_image(layout: &Layout, args: &SetImageArgs) -> anyhow::Result<i32> {
-    let pod = find_pod(layout, &args.namespace, &args.pod)?;
-    let mut definition = PodFile::read(&layout.pod(&pod.uid).spec())?.definition();
-    for text in &args.images {
-        let (name, image) = text
-            .split_once('=')
-            .with_context(|| format!("{text:?} is not CONTAINER=IMAGE, such as app=nginx:1.29"))?;
-        Reference::parse(image).with_context(|| format!("{image:?} is not an image's name"))?;
-        let spec = definition.pod.spec.as_mut().context("the pod has no spec")?;
-        let all = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
-        let mut found = false;
-        for container in all.filter(|container| name == "*" || container.name == name) {
-            container.image = Some(image.to_owned());
-            found = true;
-        }
-        if !found {
-            anyhow::bail!("unable to find container named {name:?} in pod {:?}", args.pod);
-        }
-    }
-    let mut output = Output::default();
-    let code = change(layout, &pod, definition, &mut output)?;
-    output.end()?;
-    Ok(code)
-}
-
-fn change(
+/// Makes a pod that runs another one.
+pub fn change(
     layout: &Layout,
     pod: &PodRef,
     definition: Definition,

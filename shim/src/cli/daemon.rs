@@ -10,12 +10,15 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::api::{Api, path};
+use super::rollout::RESTARTED;
 use super::terminal::{Output, complain};
 use super::{ApplyArgs, DeleteArgs, FAILED, ScaleArgs, colour_wanted, one_line, tell};
 use crate::daemon::store::Kind;
 
 /// How often is looked whether something has gone.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often a change is tried if the object changes meanwhile.
+const CHANGE_TRIES: u32 = 20;
 
 /// `podshim create -f FILE`.
 pub fn create(layout: &Layout, args: &ApplyArgs) -> anyhow::Result<i32> {
@@ -40,11 +43,22 @@ pub fn apply(api: &Api, args: &ApplyArgs) -> anyhow::Result<i32> {
             made.object()?;
             return Ok("created");
         };
-        let new = api.ask(Method::PUT, &at, Some(object))?.object()?;
+        let mut object = object.clone();
+        keep_restart(&known, &mut object);
+        let new = api.ask(Method::PUT, &at, Some(&object))?.object()?;
         let same = new["metadata"]["resourceVersion"] == known["metadata"]["resourceVersion"]
             || spec(&new) == spec(&known);
         Ok(if same { "unchanged" } else { "configured" })
     })
+}
+
+/// That pods were made anew by `rollout restart` is not in the manifest: to apply it does not do so again.
+fn keep_restart(known: &Value, object: &mut Value) {
+    let restarted = &known["spec"]["template"]["metadata"]["annotations"][RESTARTED];
+    let given = object.pointer("/spec/template/metadata/annotations").unwrap_or(&Value::Null);
+    if restarted.is_string() && given[RESTARTED].is_null() {
+        object["spec"]["template"]["metadata"]["annotations"][RESTARTED] = restarted.clone();
+    }
 }
 
 /// What of an object its user wrote.
@@ -112,6 +126,7 @@ pub fn word(kind: Kind) -> &'static str {
         Kind::Secret => "secret",
         Kind::Pod => "pod",
         Kind::Job => "job.batch",
+        Kind::ReplicaSet => "replicaset.apps",
         Kind::Deployment => "deployment.apps",
     }
 }
@@ -123,6 +138,9 @@ pub fn kind_of(word: &str) -> Option<Kind> {
         "job" | "jobs" | "job.batch" | "jobs.batch" => Kind::Job,
         "deployment" | "deployments" | "deploy" | "deployment.apps" | "deployments.apps" => {
             Kind::Deployment
+        }
+        "replicaset" | "replicasets" | "rs" | "replicaset.apps" | "replicasets.apps" => {
+            Kind::ReplicaSet
         }
         "configmap" | "configmaps" | "cm" => Kind::ConfigMap,
         "secret" | "secrets" => Kind::Secret,
@@ -172,16 +190,52 @@ pub fn scale(layout: &Layout, args: &ScaleArgs) -> anyhow::Result<i32> {
             "{word:?} has no size: deployments (replicas) and jobs (parallelism) have"
         ),
     };
-    let api = Api::of(layout)?;
-    let found = api.get(kind, &args.namespace, &name)?;
-    let mut object = found.with_context(|| {
-        format!("{} {name:?} not found in namespace {:?}", kind.plural(), args.namespace)
+    let workload = Workload { kind, namespace: args.namespace.clone(), name: name.clone() };
+    workload.change(&Api::of(layout)?, |object| {
+        object["spec"][field] = json!(args.replicas);
+        Ok(())
     })?;
-    object["spec"][field] = json!(args.replicas);
-    let at = path(kind, Some(&args.namespace), Some(&name));
-    api.ask(Method::PUT, &at, Some(&object))?.object()?;
     let mut output = Output::default();
     output.line(format_args!("{}/{name} scaled", self::word(kind)));
     output.end()?;
     Ok(0)
+}
+
+/// An object that the daemon has.
+pub struct Workload {
+    /// Of what it is.
+    pub kind: Kind,
+    /// Where.
+    pub namespace: String,
+    /// What it is called.
+    pub name: String,
+}
+
+impl Workload {
+    /// It as it is now.
+    pub fn find(&self, api: &Api) -> anyhow::Result<Value> {
+        api.get(self.kind, &self.namespace, &self.name)?.with_context(|| {
+            let kinds = self.kind.plural();
+            format!("{kinds} {:?} not found in namespace {:?}", self.name, self.namespace)
+        })
+    }
+
+    /// Makes it another one. If somebody else did so meanwhile, that is where it begins anew.
+    pub fn change(
+        &self,
+        api: &Api,
+        deed: impl Fn(&mut Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Value> {
+        let at = path(self.kind, Some(&self.namespace), Some(&self.name));
+        let mut tries = CHANGE_TRIES;
+        loop {
+            let mut object = self.find(api)?;
+            deed(&mut object).with_context(|| format!("{}/{}", word(self.kind), self.name))?;
+            let answered = api.ask(Method::PUT, &at, Some(&object))?;
+            tries -= 1;
+            if answered.code != StatusCode::CONFLICT || tries == 0 {
+                return answered.object();
+            }
+        }
+    }
 }

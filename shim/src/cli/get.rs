@@ -1,6 +1,6 @@
 //! `podshim get`: what there is, in kubectl's columns or as whole objects.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use bundles::layout::Layout;
 use clap::Args;
 use clap_complete::{ArgValueCandidates, ArgValueCompleter};
@@ -10,13 +10,14 @@ use serde_json::Value;
 use self::print::Printer;
 use super::api::Api;
 use super::client::has_name;
+use super::daemon::kind_of;
 use super::jsonpath::Template;
 use super::selector::Selector;
 use super::table::age;
 use super::terminal::{complain, tell};
 use super::watched::{Arrivals, Heard, Watched, speaking};
-use super::{Connection, FAILED, PodRef, completion, ended, is_pod_kind, one_line, pods};
-use crate::daemon::store;
+use super::{Connection, FAILED, PodRef, completion, ended, one_line, pods};
+use crate::daemon::store::Kind;
 use crate::run::objects;
 
 mod print;
@@ -25,7 +26,7 @@ pub mod status;
 /// `podshim get`.
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// pods, jobs or deployments (pod, po, job, deployment, deploy), or KIND/NAME
+    /// pods, jobs, deployments, replicasets, configmaps or secrets (po, deploy, rs, cm, …), or KIND/NAME
     #[arg(value_name = "KIND")]
     kind: String,
     /// Their names; all if none is given
@@ -94,13 +95,6 @@ struct Asked<'a> {
     names: Vec<&'a str>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Pod,
-    Job,
-    Deployment,
-}
-
 /// Prints objects.
 pub fn get(layout: &Layout, args: &GetArgs) -> anyhow::Result<i32> {
     let asked = Asked::of(args)?;
@@ -129,14 +123,11 @@ impl Asked<'_> {
             }
             None => (args.kind.as_str(), args.names.iter().map(String::as_str).collect()),
         };
-        let kind = match kind.to_ascii_lowercase().as_str() {
-            kind if is_pod_kind(kind) => Kind::Pod,
-            "job" | "jobs" | "job.batch" | "jobs.batch" => Kind::Job,
-            "deployment" | "deployments" | "deploy" | "deployment.apps" | "deployments.apps" => {
-                Kind::Deployment
-            }
-            other => bail!("podshim has no {other:?}: it has pods, jobs and deployments"),
-        };
+        let kind = kind_of(kind).with_context(|| {
+            format!(
+                "podshim has no {kind:?}: it has pods, jobs, deployments, replicasets, configmaps and secrets"
+            )
+        })?;
         if !names.is_empty() && args.selector.is_some() {
             bail!("a name cannot be given together with a selector (-l)");
         }
@@ -177,41 +168,6 @@ impl Asked<'_> {
     }
 }
 
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Pod => "Pod",
-            Kind::Job => "Job",
-            Kind::Deployment => "Deployment",
-        }
-    }
-
-    fn of_daemon(self) -> store::Kind {
-        match self {
-            Kind::Pod => store::Kind::Pod,
-            Kind::Job => store::Kind::Job,
-            Kind::Deployment => store::Kind::Deployment,
-        }
-    }
-
-    fn plural(self) -> &'static str {
-        match self {
-            Kind::Pod => "pods",
-            Kind::Job => "jobs",
-            Kind::Deployment => "deployments",
-        }
-    }
-
-    /// What `-o name` has before the slash.
-    fn resource(self) -> &'static str {
-        match self {
-            Kind::Pod => "pod",
-            Kind::Job => "job.batch",
-            Kind::Deployment => "deployment.apps",
-        }
-    }
-}
-
 /// All objects that are wanted, in order, and whether a pod did not answer.
 fn find(layout: &Layout, asked: &Asked<'_>) -> anyhow::Result<(Vec<Value>, bool)> {
     let (mut found, failed) = match asked.kind {
@@ -221,7 +177,7 @@ fn find(layout: &Layout, asked: &Asked<'_>) -> anyhow::Result<(Vec<Value>, bool)
     // Those that only the daemon knows: what has ended, or has not begun.
     if let Some(api) = Api::find(layout)? {
         let namespace = Some(asked.args.namespace.as_str()).filter(|_| !asked.args.all_namespaces);
-        for object in api.list(asked.kind.of_daemon(), namespace)? {
+        for object in api.list(asked.kind, namespace)? {
             let uid = &object["metadata"]["uid"];
             if !found.iter().any(|known| known["metadata"]["uid"] == *uid) {
                 found.push(object);

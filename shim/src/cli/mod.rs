@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use clap_complete::ArgValueCompleter;
 
 use crate::pod::file::PullOverride;
+use rollout::RolloutCommand;
 
 mod api;
 mod apply;
@@ -35,7 +36,9 @@ mod prune;
 pub mod registries;
 mod relay;
 mod restart;
+mod rollout;
 mod selector;
+mod set_image;
 mod simulate;
 mod store;
 pub mod table;
@@ -172,7 +175,10 @@ enum Command {
     Create(ApplyArgs),
     /// Change how many pods a deployment of the daemon has, or a job at a time
     Scale(ScaleArgs),
-    /// Change single things of a pod that runs
+    /// Follow, undo and steer how a deployment of the daemon gets to another template
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+    /// Change single things of a pod that runs, or of a deployment
     #[command(subcommand)]
     Set(SetCommand),
     /// Take images from an archive or an OCI layout (docker save, OCI; plain, gzip or zstd)
@@ -617,8 +623,8 @@ enum SetCommand {
 /// `podshim set image`.
 #[derive(Debug, Args)]
 pub struct SetImageArgs {
-    /// The pod
-    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
+    /// The pod, or `deployment/NAME`
+    #[arg(add = ArgValueCompleter::new(completion::pod_names))]
     pod: String,
     /// Which container gets which image; `*` is all containers
     #[arg(required = true, value_name = "CONTAINER=IMAGE")]
@@ -810,7 +816,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Apply(args) => apply::apply(&layout, &args),
         Command::Create(args) => daemon::create(&layout, &args),
         Command::Scale(args) => daemon::scale(&layout, &args),
-        Command::Set(SetCommand::Image(args)) => apply::set_image(&layout, &args),
+        Command::Rollout(command) => rollout::rollout(&layout, &command),
+        Command::Set(SetCommand::Image(args)) => set_image::set_image(&layout, &args),
         Command::Load(args) => images::load(&layout, &args),
         Command::Pull(args) => images::pull(&layout, &args),
         Command::Images(args) => store::images(&layout, &args),

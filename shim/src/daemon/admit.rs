@@ -9,7 +9,7 @@ use super::store::Kind;
 use super::{Daemon, api::Refusal};
 use crate::knobs;
 use crate::spawn::new_uid;
-use crate::workload::{give_name, object_of};
+use crate::workload::{self, give_name, object_of};
 
 /// Fields of an object that are the server's to write.
 const OURS: [&str; 8] = [
@@ -130,6 +130,18 @@ pub fn replaced(known: &Value, kind: Kind, object: &Object) -> anyhow::Result<Va
         if let Some(value) = known["metadata"].get(field) {
             new["metadata"][field] = value.clone();
         }
+    }
+    if kind == Kind::Deployment {
+        // What its controller has noted is not in the manifest.
+        for (key, value) in known["metadata"]["annotations"].as_object().into_iter().flatten() {
+            if key.starts_with(workload::OURS) {
+                new["metadata"]["annotations"][key] = value.clone();
+            }
+        }
+    }
+    if matches!(kind, Kind::Deployment | Kind::Job) && new["spec"] != known["spec"] {
+        let generation = known["metadata"]["generation"].as_u64().unwrap_or(1);
+        new["metadata"]["generation"] = json!(generation + 1);
     }
     if let Some(node) = known["spec"].get("nodeName") {
         new["spec"]["nodeName"] = node.clone();

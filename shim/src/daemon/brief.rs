@@ -1,11 +1,9 @@
 //! What the daemon asks of many objects at a time, so that it need not read them each time.
 
-use std::time::UNIX_EPOCH;
-
-use plan::{At, Mono, Wall};
+use plan::Wall;
 use serde_json::Value;
 
-use crate::workload::Outline;
+use crate::workload::{Outline, wall};
 
 /// The few facts about an object.
 #[derive(Clone, Debug)]
@@ -54,16 +52,4 @@ impl Brief {
 pub fn version_of(object: &Value) -> u64 {
     let version = object["metadata"]["resourceVersion"].as_str();
     version.and_then(|v| v.parse().ok()).unwrap_or(0)
-}
-
-/// A moment of the wall clock.
-pub fn wall(time: &str) -> Option<Wall> {
-    let since = humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_nanos()).ok().map(Wall)
-}
-
-/// That moment on both clocks.
-pub fn on_both(wall: Wall, now: At) -> At {
-    let ago = now.wall.0.saturating_sub(wall.0);
-    At { mono: Mono(now.mono.0.saturating_sub(ago)), wall }
 }

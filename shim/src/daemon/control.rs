@@ -11,14 +11,14 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use plan::workload::WorkloadPod;
 use plan::{At, Mono, Wall};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Daemon;
-use super::brief::{Brief, on_both, wall};
+use super::brief::Brief;
 use super::pods::{is_deleting, uid_of};
 use super::store::{Key, Kind};
 use crate::pod::failpoint;
-use crate::workload::{Controller, Seen, Wanted, workload_pod};
+use crate::workload::{Controller, REVISION, Seen, SetChange, Wanted, on_both, wall, workload_pod};
 
 /// By uid of the job or deployment, with the spec that it is made from.
 pub type Controllers = HashMap<String, (Value, Controller)>;
@@ -78,16 +78,28 @@ impl Daemon {
             }
             if own.is_empty() {
                 self.controllers.borrow_mut().remove(uid_of(&object));
+                for (set, _) in self.sets_of(uid_of(&object)) {
+                    self.store.borrow_mut().remove(&set)?;
+                }
                 self.store.borrow_mut().remove(key)?;
             }
             return Ok(None);
         }
         let pods: Vec<WorkloadPod> =
             own.iter().map(|(_, brief)| seen(brief, self.is_over(brief), now)).collect();
-        let Wanted { create, delete, wake_at, status, .. } = self.plan(&object, key, &pods, now)?;
-        if object["status"] != status {
-            let mut new = object.clone();
-            new["status"] = status;
+        let Wanted { create, delete, wake_at, status, sets, revision, .. } =
+            self.plan(&object, key, &pods, now)?;
+        if let Err(e) = self.keep_sets(key, sets) {
+            // What it holds to be so is not on the disk.
+            self.controllers.borrow_mut().remove(uid_of(&object));
+            return Err(e);
+        }
+        let mut new = object.clone();
+        new["status"] = status;
+        if let Some(revision) = revision {
+            new["metadata"]["annotations"][REVISION] = json!(revision.to_string());
+        }
+        if new != object {
             self.store.borrow_mut().put(key.kind, new)?;
         }
         for uid in delete {
@@ -123,7 +135,10 @@ impl Daemon {
             typed.as_object_mut().map(|object| object.remove("status"));
             let mut controller = match key.kind {
                 Kind::Job => Controller::job(serde_json::from_value(typed)?, started),
-                _ => Controller::deployment(serde_json::from_value(typed)?, started)?,
+                _ => {
+                    let sets = self.sets_of(&uid).into_iter().map(|(_, set)| set).collect();
+                    Controller::deployment(&serde_json::from_value(typed)?, sets, started)?
+                }
             };
             controller.recall(&object["status"], at);
             controllers.insert(uid.clone(), (object["spec"].clone(), controller));
@@ -132,7 +147,33 @@ impl Daemon {
         controller.plan(pods, now)
     }
 
-    /// The pods whose controller has this uid.
+    /// The replica sets of a deployment of this uid.
+    fn sets_of(&self, uid: &str) -> Vec<(Key, Value)> {
+        let store = self.store.borrow();
+        let own = store
+            .list(Kind::ReplicaSet)
+            .filter(|(_, set)| set.brief.owners.iter().any(|owner| owner == uid));
+        own.map(|(key, set)| (key.clone(), set.object())).collect()
+    }
+
+    /// What becomes of replica sets is kept, and they are what it is of before there are pods of it.
+    fn keep_sets(&self, deployment: &Key, changes: Vec<SetChange>) -> anyhow::Result<()> {
+        let mut store = self.store.borrow_mut();
+        for change in changes {
+            match change {
+                SetChange::Put(set) => drop(store.put(Kind::ReplicaSet, set)?),
+                SetChange::Note(set) => drop(store.note(Kind::ReplicaSet, set)?),
+                SetChange::Remove(name) => {
+                    let namespace = deployment.namespace.clone();
+                    store.remove(&Key { kind: Kind::ReplicaSet, namespace, name })?;
+                }
+            }
+            failpoint::at(&self.layout, "daemon:rolled");
+        }
+        Ok(())
+    }
+
+    /// The pods one of whose owners has this uid.
     fn pods_of(&self, uid: &str) -> Vec<(Key, Brief)> {
         let store = self.store.borrow();
         let own = store
@@ -161,5 +202,6 @@ fn seen(pod: &Brief, over: bool, now: At) -> WorkloadPod {
         created: at(pod.created).unwrap_or(now),
         finished: at(pod.finished).filter(|_| over).or(over.then_some(now)),
         exit_code: 0,
+        now,
     })
 }

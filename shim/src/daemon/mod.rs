@@ -12,6 +12,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
@@ -57,6 +58,10 @@ pub struct Daemon {
     children: RefCell<Vec<Child>>,
     /// Something that a controller may want to know has changed.
     wake: Notify,
+    /// Pods that live and have not been heard since this daemon began.
+    unheard: RefCell<HashSet<String>>,
+    /// One less of them.
+    heard: Notify,
     /// There is something that is to be forgotten one day.
     remembers: Notify,
     /// The host goes down: no pod is started any more.
@@ -66,6 +71,8 @@ pub struct Daemon {
 /// A daemon that was killed holds its lock until the kernel has closed all that it had open.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
+/// How long a daemon that begins waits for the word of the pods that live.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How often is looked for what is to be forgotten.
 const FORGET: Duration = Duration::from_secs(60);
 
@@ -92,12 +99,15 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
         controllers: RefCell::default(),
         children: RefCell::default(),
         wake: Notify::new(),
+        unheard: RefCell::default(),
+        heard: Notify::new(),
         remembers: Notify::new(),
         suspends: Cell::new(false),
     });
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
         let listener = listen(&daemon.layout, passed)?;
         daemon.take_on_all()?;
+        daemon.until_heard().await;
         let mut ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let mut children = signal(SignalKind::child())?;
         let control = tokio::task::spawn_local(control::control(daemon.clone()));
@@ -197,8 +207,34 @@ impl Daemon {
             store.list(Kind::Pod).map(|(key, pod)| (key.clone(), pod.brief.clone())).collect()
         };
         let unfinished = pods.into_iter().filter(|(_, pod)| self.is_unfinished(pod));
-        unfinished.for_each(|(key, pod)| self.begin(key, pod.uid));
+        for (key, pod) in unfinished {
+            if self.layout.pod(&pod.uid).dir.exists() {
+                self.unheard.borrow_mut().insert(pod.uid.clone());
+            }
+            self.begin(key, pod.uid);
+        }
         Ok(())
+    }
+
+    /// Until each pod that lives has said how it is: what the store has of that is older. Nobody is to see or
+    /// decide by it, but for a shim that does not speak.
+    async fn until_heard(&self) {
+        let all = async {
+            while !self.unheard.borrow().is_empty() {
+                self.heard.notified().await;
+            }
+        };
+        if tokio::time::timeout(HEARD_WITHIN, all).await.is_err() {
+            let silent = self.unheard.borrow().len();
+            say(&format!("{silent} pods say nothing of themselves; they are shown as they were"));
+        }
+    }
+
+    /// There is news of a pod, or nothing more to wait for.
+    fn is_heard(&self, uid: &str) {
+        if self.unheard.borrow_mut().remove(uid) {
+            self.heard.notify_one();
+        }
     }
 
     /// Whether what is kept of a pod is of no use: it was the daemon's, and is over or was removed.

@@ -81,6 +81,7 @@ pub fn follow(daemon: &Rc<Daemon>, key: Key, uid: String) {
             let text = crate::cli::one_line(&e);
             tracing::error!("pod {}/{}: {text}", life.key.namespace, life.key.name);
             life.tell_failure(&text);
+            life.daemon.is_heard(&life.uid);
             let delay = life.retry;
             life.retry = (delay * 2).min(RETRY_MAX);
             if !life.pause(delay).await {
@@ -88,6 +89,7 @@ pub fn follow(daemon: &Rc<Daemon>, key: Key, uid: String) {
             }
         }
         life.daemon.links.borrow_mut().remove(&life.uid);
+        life.daemon.is_heard(&life.uid);
         life.daemon.wake.notify_one();
     });
 }
@@ -152,6 +154,7 @@ impl Life {
                     }
                 }
                 Found::Nothing => {
+                    self.daemon.is_heard(&self.uid);
                     self.spawn()?;
                     self.until_born().await;
                 }
@@ -264,6 +267,7 @@ impl Life {
             Reply::Error(text) => tracing::warn!("pod {}: {text}", self.key.name),
             _ => return Ok(()),
         }
+        self.daemon.is_heard(&self.uid);
         failpoint::at(&self.daemon.layout, "daemon:told");
         self.daemon.wake.notify_one();
         Ok(())

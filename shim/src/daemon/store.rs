@@ -40,13 +40,14 @@ pub enum Kind {
     Secret,
     Pod,
     Job,
+    ReplicaSet,
     Deployment,
 }
 
 impl Kind {
     /// All of them; what others read comes first.
-    pub const ALL: [Kind; 5] =
-        [Kind::ConfigMap, Kind::Secret, Kind::Pod, Kind::Job, Kind::Deployment];
+    pub const ALL: [Kind; 6] =
+        [Kind::ConfigMap, Kind::Secret, Kind::Pod, Kind::Job, Kind::ReplicaSet, Kind::Deployment];
 
     /// `kind`.
     pub fn name(self) -> &'static str {
@@ -55,6 +56,7 @@ impl Kind {
             Kind::Secret => "Secret",
             Kind::Pod => "Pod",
             Kind::Job => "Job",
+            Kind::ReplicaSet => "ReplicaSet",
             Kind::Deployment => "Deployment",
         }
     }
@@ -66,6 +68,7 @@ impl Kind {
             Kind::Secret => "secrets",
             Kind::Pod => "pods",
             Kind::Job => "jobs",
+            Kind::ReplicaSet => "replicasets",
             Kind::Deployment => "deployments",
         }
     }
@@ -75,7 +78,7 @@ impl Kind {
         match self {
             Kind::ConfigMap | Kind::Secret | Kind::Pod => "v1",
             Kind::Job => "batch/v1",
-            Kind::Deployment => "apps/v1",
+            Kind::ReplicaSet | Kind::Deployment => "apps/v1",
         }
     }
 }

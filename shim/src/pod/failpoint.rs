@@ -6,7 +6,7 @@
 //! happened. In debug builds and with the feature `failpoints`; elsewhere they are nothing at all.
 
 /// Every point, as `podshim failpoints` lists them.
-pub const POINTS: [&str; 90] = [
+pub const POINTS: [&str; 91] = [
     "accepted:before",
     "accepted:after",
     "adopted:before",
@@ -92,6 +92,7 @@ pub const POINTS: [&str; 90] = [
     "daemon:met",
     "daemon:told",
     "daemon:controlled",
+    "daemon:rolled",
     "daemon:marked",
     "daemon:ended",
     "daemon:noted",

@@ -115,7 +115,7 @@ impl Session {
             Object::Deployment(mut deployment) => {
                 self.prepare(&mut deployment.metadata)?;
                 let object = object_of("apps/v1", "Deployment", &deployment, now)?;
-                let controller = Controller::deployment(*deployment, now)?;
+                let controller = Controller::deployment(&deployment, Vec::new(), now)?;
                 (controller, ObjectFile::create(&layout, "Deployment", object)?)
             }
         };
@@ -324,5 +324,6 @@ fn seen<'a>(uid: &'a str, pod: &'a PodRun) -> Seen<'a> {
         created: pod.created,
         finished: pod.finished,
         exit_code: pod.exit_code.unwrap_or(0),
+        now: runtime::clock::now(),
     }
 }

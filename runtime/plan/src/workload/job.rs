@@ -187,6 +187,7 @@ fn status(pods: &[WorkloadPod], started: At, verdict: Option<&Verdict>, over: bo
         status: "True",
         reason: verdict.reason,
         message: verdict.message.to_owned(),
+        last_update_time: None,
         last_transition_time: verdict.at.wall.rfc3339(),
     };
     let mut conditions = Vec::new();
@@ -204,7 +205,7 @@ fn status(pods: &[WorkloadPod], started: At, verdict: Option<&Verdict>, over: bo
     JobStatus {
         start_time: started.wall.rfc3339(),
         active: count(pods, WorkloadPod::is_active),
-        ready: count(pods, |p| p.is_active() && p.ready),
+        ready: count(pods, |p| p.is_active() && p.ready.is_some()),
         terminating: count(pods, |p| p.deleting && !p.is_terminal()),
         succeeded: count(pods, |p| p.phase == Phase::Succeeded),
         failed: count(pods, |p| p.phase == Phase::Failed),
@@ -251,12 +252,14 @@ mod tests {
         WorkloadPod {
             uid: uid.into(),
             name: uid.into(),
+            owner: String::new(),
             phase,
             deleting: false,
             created: at(0),
             finished: over.then(|| at(5)),
             restarts: 0,
-            ready: phase == Phase::Running,
+            ready: (phase == Phase::Running).then(At::default),
+            deletion_cost: 0,
             exit_code: if phase == Phase::Failed { 7 } else { 0 },
         }
     }

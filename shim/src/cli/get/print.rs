@@ -6,6 +6,7 @@ use anyhow::Context;
 use plan::Wall;
 use serde_json::Value;
 
+use super::super::daemon::word;
 use super::super::table::{Columns, age};
 use super::super::terminal::Output;
 use super::{Asked, Format, Kind, number, old, seconds, status, text};
@@ -88,7 +89,7 @@ impl<'a> Printer<'a> {
 
     fn name(&mut self, object: &Value) {
         let name = text(object, "/metadata/name");
-        self.output.line(format_args!("{}/{name}", self.asked.kind.resource()));
+        self.output.line(format_args!("{}/{name}", word(self.asked.kind)));
     }
 
     fn whole(&mut self, object: &Value) -> anyhow::Result<()> {
@@ -114,6 +115,9 @@ impl<'a> Printer<'a> {
             Kind::Pod => vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"],
             Kind::Job => vec!["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"],
             Kind::Deployment => vec!["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"],
+            Kind::ReplicaSet => vec!["NAME", "DESIRED", "CURRENT", "READY", "AGE"],
+            Kind::ConfigMap => vec!["NAME", "DATA", "AGE"],
+            Kind::Secret => vec!["NAME", "TYPE", "DATA", "AGE"],
         };
         if self.asked.args.all_namespaces {
             names.insert(0, "NAMESPACE");
@@ -121,6 +125,7 @@ impl<'a> Printer<'a> {
         if self.is_wide() {
             names.extend(match self.asked.kind {
                 Kind::Pod => &["IP", "NODE", "NOMINATED NODE", "READINESS GATES"][..],
+                Kind::ConfigMap | Kind::Secret => &[],
                 _ => &["CONTAINERS", "IMAGES", "SELECTOR"],
             });
         }
@@ -137,6 +142,12 @@ impl<'a> Printer<'a> {
             Kind::Pod => status::pod_row(object, now),
             Kind::Job => job_row(object, now),
             Kind::Deployment => deployment_row(object, now),
+            Kind::ReplicaSet => replica_set_row(object, now),
+            Kind::ConfigMap => vec![text(object, "/metadata/name"), data(object), old(object, now)],
+            Kind::Secret => {
+                let name = text(object, "/metadata/name");
+                vec![name, text(object, "/type"), data(object), old(object, now)]
+            }
         };
         if self.asked.args.all_namespaces {
             row.insert(0, text(object, "/metadata/namespace"));
@@ -144,6 +155,7 @@ impl<'a> Printer<'a> {
         if self.is_wide() {
             row.extend(match self.asked.kind {
                 Kind::Pod => status::wide(object),
+                Kind::ConfigMap | Kind::Secret => Vec::new(),
                 _ => template(object),
             });
         }
@@ -207,4 +219,20 @@ fn deployment_row(deployment: &Value, now: Wall) -> Vec<String> {
         number(deployment, "/status/availableReplicas").to_string(),
         old(deployment, now),
     ]
+}
+
+fn replica_set_row(set: &Value, now: Wall) -> Vec<String> {
+    let mut row = vec![text(set, "/metadata/name")];
+    row.extend(
+        ["/spec/replicas", "/status/replicas", "/status/readyReplicas"]
+            .map(|at| number(set, at).to_string()),
+    );
+    row.push(old(set, now));
+    row
+}
+
+/// How many keys a ConfigMap or Secret has.
+fn data(object: &Value) -> String {
+    let keys = ["/data", "/binaryData"].map(|at| object.pointer(at).and_then(Value::as_object));
+    keys.into_iter().flatten().map(serde_json::Map::len).sum::<usize>().to_string()
 }

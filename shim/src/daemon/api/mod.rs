@@ -65,6 +65,10 @@ impl Refusal {
         Refusal { code: StatusCode::CONFLICT, reason: "AlreadyExists", message }
     }
 
+    fn not_allowed(message: String) -> Refusal {
+        Refusal { code: StatusCode::METHOD_NOT_ALLOWED, reason: "MethodNotAllowed", message }
+    }
+
     fn conflict(message: String) -> Refusal {
         Refusal { code: StatusCode::CONFLICT, reason: "Conflict", message }
     }
@@ -226,11 +230,9 @@ async fn carry_out(
         (&Method::PUT, Target::One(key)) => verbs::replace(daemon, &key, &body).await,
         (&Method::DELETE, Target::One(key)) => verbs::delete(daemon, &key, &head.uri, &body),
         (&Method::GET, Target::Log(key, wanted)) => log::log(daemon, &key, wanted),
-        (method, _) => Err(Refusal {
-            code: StatusCode::METHOD_NOT_ALLOWED,
-            reason: "MethodNotAllowed",
-            message: format!("{method} is not done with {}", head.uri.path()),
-        }),
+        (method, _) => {
+            Err(Refusal::not_allowed(format!("{method} is not done with {}", head.uri.path())))
+        }
     }
 }
 

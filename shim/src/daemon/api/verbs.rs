@@ -55,10 +55,21 @@ pub fn get(daemon: &Daemon, key: &Key) -> Result<Response<Answer>, Refusal> {
     Ok(ok(&find(daemon, key)?))
 }
 
+/// Whether objects of a kind are the users' to write.
+fn may_change(kind: Kind) -> Result<(), Refusal> {
+    if kind == Kind::ReplicaSet {
+        return Err(Refusal::not_allowed(
+            "a replica set is its deployment's: change, scale or delete that".into(),
+        ));
+    }
+    Ok(())
+}
+
 pub fn create(daemon: &Rc<Daemon>, list: &List, body: &[u8]) -> Result<Response<Answer>, Refusal> {
     let Some(namespace) = &list.namespace else {
         return Err(Refusal::bad("an object is made in a namespace".into()));
     };
+    may_change(list.kind)?;
     let (kind, object) = admit::new_object(daemon.admit(list.kind, namespace, body)?)?;
     let key = Key::of(kind, &object);
     // A `podshim run` may have a pod of this name.
@@ -83,6 +94,7 @@ pub async fn replace(
     key: &Key,
     body: &[u8],
 ) -> Result<Response<Answer>, Refusal> {
+    may_change(key.kind)?;
     let known = find(daemon, key)?;
     let given: Value = serde_json::from_slice(body).unwrap_or_default();
     for field in ["resourceVersion", "uid"] {
@@ -111,10 +123,9 @@ pub async fn replace(
         Object::Pod(pod) if new["spec"] != known["spec"] => {
             change_pod(daemon, key, &known, (**pod).clone()).await?;
         }
-        Object::Deployment(_) if new["spec"]["template"] != known["spec"]["template"] => {
+        Object::Deployment(_) if new["spec"]["selector"] != known["spec"]["selector"] => {
             return Err(Refusal::invalid(
-                "spec.template: a deployment is given other pods by deleting and creating it so far: \
-                 only replicas, labels and annotations change in place"
+                "spec.selector: field is immutable (delete the deployment and create it with the other one)"
                     .into(),
             ));
         }
@@ -171,6 +182,7 @@ pub fn delete(
     uri: &Uri,
     body: &[u8],
 ) -> Result<Response<Answer>, Refusal> {
+    may_change(key.kind)?;
     let known = find(daemon, key)?;
     let options: Value = match body {
         [] => Value::Null,
@@ -192,7 +204,7 @@ pub fn delete(
     let grace_s = grace.map(|s| u32::try_from(s).unwrap_or(u32::MAX));
     let object = match key.kind {
         Kind::Pod => daemon.delete_pod(key, grace_s)?,
-        Kind::ConfigMap | Kind::Secret => {
+        Kind::ConfigMap | Kind::Secret | Kind::ReplicaSet => {
             daemon.store.borrow_mut().remove(key)?;
             known
         }
