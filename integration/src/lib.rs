@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod notify;
+pub mod strace;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -459,6 +460,11 @@ impl Running<'_> {
             let text = self.text();
             if text.contains(wanted) { Ok(()) } else { Err(text) }
         });
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Its exit code (128 plus the signal, if one killed it) and all that it printed.

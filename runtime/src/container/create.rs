@@ -253,10 +253,7 @@ fn build(
             .pid()
             .map(|pid| pid.as_raw())
             .ok_or(("CreateContainerError", "the container has no process".to_owned())),
-        Err(e) => {
-            let causes = diagnosis.causes().join("; ");
-            Err(("CreateContainerError", format!("{}: {causes}", chain(&e))))
-        }
+        Err(e) => Err(("CreateContainerError", diagnosis.of(&e))),
     }
 }
 

@@ -18,6 +18,7 @@ use libcontainer::workload::{
 };
 
 use super::StartFailure;
+use crate::chain;
 use crate::seccomp::{self, Filter};
 use crate::sys::process::{close_all_but, exit_now};
 
@@ -76,7 +77,8 @@ pub fn run(process: &FinalProcess, filter: Option<&Filter>) -> Result<Infallible
     // The change of user may have undone it (prctl(2), fs.suid_dumpable).
     hide_memory()?;
     if let Some(filter) = filter {
-        seccomp::load(filter).map_err(|e| plain(format!("cannot load the seccomp filter: {e}")))?;
+        seccomp::load(filter)
+            .map_err(|e| plain(format!("cannot load the seccomp filter: {}", chain(&e))))?;
     }
     set_capabilities(process)?;
     execute(process)

@@ -140,7 +140,8 @@ impl Process {
                 [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.ours, talk)];
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                // There is no memory to wait with: it is looked without waiting, and not all the time.
+                Err(_) => std::thread::sleep(PAUSE),
             }
             while let Ok(Some(_)) = self.signals.read_signal() {}
             self.listen();

@@ -1,0 +1,124 @@
+//! The kernel refuses a call of whoever makes containers: in each process of podshim and in each container
+//! the N-th of its kind. The pod ends as it would have, or it is told why not in the kernel's words and can be
+//! ended; nothing is left.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "who reads of a failure wants to know which case it was")]
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use integration::strace::{BUSY, DISK_FULL, Fault, NO_DESCRIPTORS, NO_MEMORY, NO_PIDS, Wrong};
+use integration::{Instance, PATIENCE, is_full, is_slow, pod, tabulate};
+use nix::sys::signal::Signal;
+
+/// Everything that creators do, and nothing that a container's own program does.
+const WHOLE: &str = "  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  volumes: [{name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}]
+  initContainers:
+  - {name: side, image: alpine:latest, imagePullPolicy: Never, restartPolicy: Always, command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.02; done']}
+  containers:
+  - name: main
+    image: alpine:latest
+    imagePullPolicy: Never
+    command: [sh, -c, 'exit 7']
+    securityContext: {runAsUser: 65534, runAsGroup: 65534, readOnlyRootFilesystem: true, seccompProfile: {type: RuntimeDefault}}
+    volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory, readOnly: true}]
+";
+
+/// One pod's life; `false` if nobody makes so many such calls.
+fn live(podshim: &Instance, fault: Fault) -> bool {
+    println!("{fault:?}");
+    let trace = podshim.root().join("trace");
+    let mut strace = Command::new("strace");
+    // `podshim run` itself is the child, and ends as it likes.
+    strace.args(["-D", "-f", "-o"]).arg(&trace).args(fault.options()).arg(integration::binary());
+    let manifest = podshim.manifest(&pod(WHOLE));
+    let mut running = podshim.start_command(podshim.command_by(strace, &["run", &manifest]));
+    let words = fault.wrong.words;
+    let deadline = Instant::now() + PATIENCE;
+    while !running.has_ended() {
+        let output = running.text();
+        if output.contains(words) {
+            running.signal(Signal::SIGTERM);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{fault:?}: nothing is told\n{output}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (code, output) = running.wait();
+    let struck = fault.find(&fs::read_to_string(&trace).unwrap());
+    let when = format!("{fault:?}: {code}: {struck:?}\n{output}");
+    assert!(code == 7 || output.contains(words), "{when}");
+    podshim.nothing_is_left();
+    struck.is_some()
+}
+
+fn check(calls: &[(&'static str, &[Wrong])]) {
+    let podshim = Instance::new();
+    for (call, wrongs) in calls.iter().take(if is_slow() { 2 } else { usize::MAX }) {
+        for wrong in wrongs.iter().take(if is_slow() { 1 } else { usize::MAX }) {
+            let (mut lives, mut longest) = (0, Duration::ZERO);
+            let (mut number, mut step) = (1, 1);
+            loop {
+                let begun = Instant::now();
+                if !live(&podshim, Fault { call, wrong: *wrong, number }) {
+                    break;
+                }
+                lives += 1;
+                longest = longest.max(begun.elapsed());
+                if is_slow() {
+                    break;
+                }
+                if !is_full() {
+                    step *= 3;
+                }
+                number += step;
+            }
+            assert!(lives > 0, "nobody makes a {call}");
+            let what = format!("{call}, {}", wrong.how);
+            tabulate("one system call of each process goes wrong", &what, lives, longest);
+        }
+    }
+}
+
+#[test]
+fn nothing_can_be_mounted() {
+    check(&[
+        ("mount", &[NO_MEMORY]),
+        ("fsconfig", &[NO_MEMORY]),
+        ("fsmount", &[NO_DESCRIPTORS]),
+        ("move_mount", &[BUSY]),
+        ("mount_setattr", &[BUSY]),
+        ("open_tree", &[NO_DESCRIPTORS]),
+        ("pivot_root", &[BUSY]),
+        ("umount2", &[BUSY]),
+    ]);
+}
+
+#[test]
+fn nothing_can_be_made() {
+    check(&[
+        ("mknodat", &[DISK_FULL]),
+        ("symlink", &[DISK_FULL]),
+        ("mkdirat", &[DISK_FULL]),
+        ("clone3", &[NO_PIDS]),
+        ("socketpair", &[NO_DESCRIPTORS]),
+        ("openat2", &[NO_DESCRIPTORS]),
+    ]);
+}
+
+#[test]
+fn nobody_can_become_another() {
+    check(&[
+        ("setns", &[NO_MEMORY]),
+        ("unshare", &[NO_MEMORY]),
+        ("setgroups", &[NO_MEMORY]),
+        ("setresuid", &[NO_PIDS]),
+        ("capset", &[NO_MEMORY]),
+        ("seccomp", &[NO_MEMORY]),
+        ("prctl", &[NO_MEMORY]),
+    ]);
+}
