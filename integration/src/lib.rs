@@ -258,6 +258,14 @@ impl Instance {
         })
     }
 
+    /// Asks until this is in the answer.
+    pub fn until_said(&self, args: &[&str], wanted: &str) {
+        until(&format!("{args:?} says {wanted:?}"), || {
+            let Said { out, err, .. } = self.podshim(args);
+            if out.contains(wanted) { Ok(()) } else { Err(out + &err) }
+        });
+    }
+
     /// The newest process of each container of the only pod, by the pod's journal.
     pub fn pids(&self) -> BTreeMap<String, i32> {
         let pod = self.pod().expect("a pod");

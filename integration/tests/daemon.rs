@@ -100,6 +100,16 @@ fn what_is_applied_is_made_changed_only_where_it_changed_and_deleted() {
     let job = pods.iter().find(|pod| pod["status"]["phase"] == "Succeeded").unwrap();
     let name = job["metadata"]["name"].as_str().unwrap();
     assert_eq!(podshim.podshim(&["logs", name]).out, "done\n");
+    let all = podshim.podshim(&["get", "deploy,pods,jobs", "--no-headers"]).out;
+    let tables: Vec<&str> = all.split("\n\n").collect();
+    assert!(tables.len() == 3 && tables[0].starts_with("deployment.apps/web "), "{all}");
+    assert!(all.contains("\npod/web-") && tables[2].starts_with("job.batch/once "), "{all}");
+    let all = podshim.podshim(&["get", "all", "-o", "json"]).out;
+    let all: Value = serde_json::from_str(&all).unwrap();
+    // A deployment and its set, a job, and their three pods.
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(6), "{all:#}");
+    let text = podshim.podshim(&["describe", "job/once"]).out;
+    assert!(text.contains("0 Active (0 Ready) / 1 Succeeded / 0 Failed"), "{text}");
     // It has ended, and the daemon still has it.
     let met = wait(&["--for=jsonpath={.status.phase}=Succeeded", "pod", name]);
     assert_eq!(met, format!("pod/{name} condition met\n"));
@@ -392,6 +402,23 @@ fn the_api_answers_as_kubernetes_does() {
 }
 
 /// As of a pod: who deletes once more may have less patience, never more.
+#[test]
+fn a_daemon_that_is_stopped_does_not_hide_what_lives() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    podshim.apply(&pod(COUNTING));
+    podshim.until("it runs", is_ready);
+    let pid = nix::unistd::Pid::from_raw(daemon.pid());
+    nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
+    let said = podshim.podshim(&["get", "pods"]);
+    nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
+    assert_eq!(said.code, 1);
+    assert!(said.out.contains("Running"), "{}", said.out);
+    assert!(said.err.contains("it does not answer"), "{}", said.err);
+    delete(&podshim, &["pod", "p"]);
+    podshim.end_daemon(daemon);
+}
+
 #[test]
 fn a_second_deletion_of_a_deployment_is_sooner() {
     let podshim = Instance::new();

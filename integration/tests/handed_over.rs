@@ -210,6 +210,8 @@ fn standalone_pods_are_run_s_also_where_a_daemon_is() {
         let running = start(&podshim, options, &pod(&spec));
         running.until_printed("| up");
         has_nothing(&daemon);
+        let (code, said) = start(&podshim, &["--resume"], &pod(&spec)).wait();
+        assert!(code == 125 && said.contains("is another `podshim run`'s"), "{code}: {said}");
         running.signal(Signal::SIGKILL);
         running.wait();
         until("it has gone with its run", || {

@@ -7,6 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use integration::{Instance, of_kind, position, sources, status_of};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// A job `work` with these fields of its own and a pod of this `spec`, which is indented by six.
@@ -166,6 +167,21 @@ fn a_failed_pod_is_followed_by_another_up_to_the_limit_and_the_last_code_counts(
     let job = of_kind(&objects, "Job")[0];
     assert_eq!(job["status"]["failed"], 2, "{job:#}");
     assert!(has_condition(job, "Failed", "BackoffLimitExceeded"), "{job:#}");
+}
+
+#[test]
+fn that_a_job_waits_before_its_next_pod_is_told() {
+    let podshim = Instance::new();
+    for with_daemon in [false, true] {
+        let daemon = with_daemon.then(|| podshim.daemon());
+        let running = podshim.start(&job("backoffLimit: 1", &attended("exit 7")));
+        running.until_printed("a pod has failed (1 so far, 1 may be replaced)");
+        running.signal(Signal::SIGTERM);
+        assert_eq!(running.wait().0, 143);
+        if let Some(daemon) = daemon {
+            podshim.end_daemon(daemon);
+        }
+    }
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn what_was_acknowledged_is_there_after_a_power_cut() {
     let disk = Disk::new(dir.path());
     let root = disk.at.join("root");
     let socket = podshim.daemon_socket();
-    let cuts = if is_full() { 1000 } else { 25 };
+    let cuts = if is_full() { 10_000 } else { 25 };
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
     let (mut next, mut lost) = (0, 0);
     let mut longest = Duration::ZERO;

@@ -139,6 +139,12 @@ fn pods_are_replaced_one_by_one_the_daemon_dies_meanwhile_and_the_way_back_is_kn
         say(&podshim, &["apply", "-f", &podshim.manifest(&web("second", spec))]),
         "deployment.apps/web unchanged\n"
     );
+    let renamed = web("second", spec).replace("the second", "better");
+    assert_eq!(podshim.apply(&renamed), "deployment.apps/web configured\n");
+    podshim.until_said(&["rollout", "history", "deployment/web"], "2         better\n");
+    podshim.apply(&web("second", spec));
+    podshim.until_said(&["rollout", "history", "deployment/web"], "2         the second\n");
+    assert_eq!(podshim.pods().len(), 3);
     let history = say(&podshim, &["rollout", "history", "deployment", "web"]);
     assert_eq!(
         history,
@@ -159,6 +165,11 @@ fn pods_are_replaced_one_by_one_the_daemon_dies_meanwhile_and_the_way_back_is_kn
     let sizes: Vec<Vec<&str>> =
         rows.lines().map(|row| row.split_whitespace().skip(1).take(3).collect()).collect();
     assert!(sizes.contains(&vec!["3"; 3]) && sizes.contains(&vec!["0"; 3]), "{rows}");
+    let text = say(&podshim, &["describe", "deployment", "web"]);
+    let line = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+    assert!(line("Replicas:").contains("3 desired | 3 updated | 3 total | 3 available"), "{text}");
+    assert!(line("NewReplicaSet:").contains("(3/3 replicas created)"), "{text}");
+    assert!(line("OldReplicaSets:").contains("(0/0 replicas created)"), "{text}");
     let said = refused(&podshim, &["rollout", "undo", "deployment/web", "--to-revision=1"]);
     assert!(said.contains("unable to find the revision 1: there are 2, 3"), "{said}");
 

@@ -78,6 +78,11 @@ fn assert_same(said: &[u8], logged: &[u8], what: &str) {
     );
 }
 
+/// With `scripts/test --full`.
+fn is_full() -> bool {
+    std::env::var_os("PODSHIM_TEST_FULL").is_some()
+}
+
 const PUMP_DIRECTORY: &str = "PODSHIM_TEST_PUMP_DIRECTORY";
 const PUMP_ROTATES: &str = "PODSHIM_TEST_PUMP_ROTATES";
 const UNDER_A_FLOOD: &str =
@@ -116,10 +121,17 @@ fn be_a_pump(dir: &Path) -> ! {
 
 #[test]
 fn a_pump_that_is_killed_again_and_again_under_a_flood_loses_and_doubles_nothing() {
-    const KILLS: u32 = 60;
     if let Some(dir) = std::env::var_os(PUMP_DIRECTORY) {
         be_a_pump(Path::new(&dir));
     }
+    // 60 kills each, and 5,040 of them.
+    for _ in 0..if is_full() { 84 } else { 1 } {
+        kill_under_a_flood();
+    }
+}
+
+fn kill_under_a_flood() {
+    const KILLS: u32 = 60;
     let dir = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
     let log = log_of(dir.path());
     // Held open here, as by the container: what is in them outlives every pump.
@@ -190,8 +202,7 @@ fn a_pump_that_is_killed_again_and_again_under_a_flood_loses_and_doubles_nothing
 
 #[test]
 fn a_follower_of_many_rotations_sees_every_line_once() {
-    // `PODSHIM_TEST_ROTATIONS=1000` takes twenty times as long.
-    let rotations = std::env::var("PODSHIM_TEST_ROTATIONS").map_or(200, |n| n.parse().unwrap());
+    let rotations = if is_full() { 1000 } else { 200 };
     // In files of 8 KiB, of some 58 lines each.
     let lines: u64 = 62 * rotations;
     let dir = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();

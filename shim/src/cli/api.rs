@@ -17,6 +17,8 @@ use crate::daemon::store::Kind;
 
 /// How long an answer may take. The slowest is a change of a pod, which its shim looks at.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to say what there is.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The daemon of a root.
 pub struct Api {
@@ -128,13 +130,15 @@ impl Remote {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Answered> {
+        let is_reading = method == Method::GET;
         let asked = async {
             let answer = self.send(method, path, body).await?;
             let code = answer.status();
             let bytes = answer.into_body().collect().await?.to_bytes();
             anyhow::Ok(Answered { code, body: serde_json::from_slice(&bytes)? })
         };
-        let asked = tokio::time::timeout(PATIENCE, asked).await;
+        let patience = if is_reading { READ_PATIENCE } else { PATIENCE };
+        let asked = tokio::time::timeout(patience, asked).await;
         let asked = asked.context("it does not answer").and_then(|answered| answered);
         asked.with_context(|| format!("the daemon at {}", self.socket.display()))
     }

@@ -26,7 +26,8 @@ pub mod status;
 /// `podshim get`.
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// pods, jobs, deployments, replicasets, configmaps or secrets (po, deploy, rs, cm, …), or KIND/NAME
+    /// pods, jobs, deployments, replicasets, configmaps or secrets (po, deploy, rs, cm, …), several
+    /// with commas between them, `all`, or KIND/NAME
     #[arg(value_name = "KIND")]
     kind: String,
     /// Their names; all if none is given
@@ -93,10 +94,16 @@ struct Asked<'a> {
     args: &'a GetArgs,
     kind: Kind,
     names: Vec<&'a str>,
+    /// Other kinds are shown too, so that names tell theirs.
+    is_one_of_many: bool,
 }
 
 /// Prints objects.
 pub fn get(layout: &Layout, args: &GetArgs) -> anyhow::Result<i32> {
+    let word = if args.kind == "all" { ALL } else { &args.kind };
+    if word.contains(',') {
+        return several(layout, args, word);
+    }
     let asked = Asked::of(args)?;
     let mut printer = Printer::new(&asked);
     let code = match (args.watch, asked.kind) {
@@ -106,6 +113,55 @@ pub fn get(layout: &Layout, args: &GetArgs) -> anyhow::Result<i32> {
     };
     printer.output.end()?;
     Ok(code)
+}
+
+/// What `all` stands for: what runs, and not what is read.
+const ALL: &str = "pods,deployments,replicasets,jobs";
+
+/// Objects of several kinds: a table for each of which there are any, or one list.
+fn several(layout: &Layout, args: &GetArgs, words: &str) -> anyhow::Result<i32> {
+    if !args.names.is_empty() || words.contains('/') {
+        bail!("names are of one kind: write `get KIND NAME` for each kind");
+    }
+    if args.watch {
+        bail!("one kind at a time can be watched (-w)");
+    }
+    let is_table = matches!(args.output, None | Some(Format::Wide | Format::Name));
+    let (mut all, mut failed, mut is_first) = (Vec::new(), false, true);
+    let mut asked = None;
+    for word in words.split(',') {
+        let one = Asked { args, kind: known_kind(word)?, names: Vec::new(), is_one_of_many: true };
+        let (found, silent) = find(layout, &one)?;
+        failed |= silent;
+        if is_table && !found.is_empty() {
+            let mut printer = Printer::new(&one);
+            if !is_first && args.output != Some(Format::Name) {
+                printer.output.line("");
+            }
+            printer.list(&found)?;
+            printer.output.end()?;
+            is_first = false;
+        }
+        all.extend(found);
+        asked = Some(one);
+    }
+    let Some(asked) = asked else { return Ok(0) };
+    if !is_table {
+        let mut printer = Printer::new(&asked);
+        printer.list(&all)?;
+        printer.output.end()?;
+    } else if all.is_empty() && !failed && args.output.is_none() {
+        nothing(layout, &asked)?;
+    }
+    Ok(if failed { FAILED } else { 0 })
+}
+
+fn known_kind(word: &str) -> anyhow::Result<Kind> {
+    kind_of(word).with_context(|| {
+        format!(
+            "podshim has no {word:?}: it has pods, jobs, deployments, replicasets, configmaps and secrets"
+        )
+    })
 }
 
 impl Asked<'_> {
@@ -123,18 +179,14 @@ impl Asked<'_> {
             }
             None => (args.kind.as_str(), args.names.iter().map(String::as_str).collect()),
         };
-        let kind = kind_of(kind).with_context(|| {
-            format!(
-                "podshim has no {kind:?}: it has pods, jobs, deployments, replicasets, configmaps and secrets"
-            )
-        })?;
+        let kind = known_kind(kind)?;
         if !names.is_empty() && args.selector.is_some() {
             bail!("a name cannot be given together with a selector (-l)");
         }
         if !names.is_empty() && args.all_namespaces {
             bail!("a name is looked for in one namespace (-n), not in all (-A)");
         }
-        Ok(Asked { args, kind, names })
+        Ok(Asked { args, kind, names, is_one_of_many: false })
     }
 
     fn in_namespace(&self, namespace: &str) -> bool {
@@ -170,17 +222,26 @@ impl Asked<'_> {
 
 /// All objects that are wanted, in order, and whether a pod did not answer.
 fn find(layout: &Layout, asked: &Asked<'_>) -> anyhow::Result<(Vec<Value>, bool)> {
-    let (mut found, failed) = match asked.kind {
+    let (mut found, mut failed) = match asked.kind {
         Kind::Pod => pod_objects(layout, asked)?,
         other => (objects::read(layout, other.name())?, false),
     };
     // Those that only the daemon knows: what has ended, or has not begun.
     if let Some(api) = Api::find(layout)? {
         let namespace = Some(asked.args.namespace.as_str()).filter(|_| !asked.args.all_namespaces);
-        for object in api.list(asked.kind, namespace)? {
-            let uid = &object["metadata"]["uid"];
-            if !found.iter().any(|known| known["metadata"]["uid"] == *uid) {
-                found.push(object);
+        match api.list(asked.kind, namespace) {
+            Ok(objects) => {
+                for object in objects {
+                    let uid = &object["metadata"]["uid"];
+                    if !found.iter().any(|known| known["metadata"]["uid"] == *uid) {
+                        found.push(object);
+                    }
+                }
+            }
+            // What lives is shown all the same.
+            Err(e) => {
+                complain(&one_line(&e));
+                failed = true;
             }
         }
     }
@@ -236,6 +297,8 @@ fn nothing(layout: &Layout, asked: &Asked<'_>) -> anyhow::Result<()> {
     };
     let hint = if elsewhere > 0 && asked.args.selector.is_none() {
         format!(" ({elsewhere} in other namespaces: -A shows them)")
+    } else if asked.kind != Kind::Pod && Api::find(layout)?.is_none() {
+        " (no daemon runs)".to_owned()
     } else {
         String::new()
     };

@@ -504,8 +504,8 @@ pub struct EventsArgs {
 /// `podshim describe`.
 #[derive(Debug, Args)]
 pub struct DescribeArgs {
-    /// Only pods can be described so far
-    #[arg(value_name = "pod")]
+    /// pod, deployment, replicaset, job, configmap or secret, or KIND/NAME
+    #[arg(value_name = "KIND")]
     kind: String,
     /// Their names; all if none is given
     #[arg(add = ArgValueCompleter::new(completion::pod_names))]
@@ -755,19 +755,6 @@ pub fn one_line(error: &anyhow::Error) -> String {
 /// Whether it is the word for pods.
 fn is_pod_kind(word: &str) -> bool {
     matches!(word.to_ascii_lowercase().as_str(), "pod" | "pods" | "po")
-}
-
-/// The names after the word for pods, or `pod/NAME…` as `get -o name` prints it.
-fn pods_named(kind: &str, names: &[String], verb: &str) -> anyhow::Result<Vec<String>> {
-    let (word, first) = match kind.split_once('/') {
-        Some((word, name)) => (word, Some(name.to_owned())),
-        None => (kind, None),
-    };
-    if !is_pod_kind(word) {
-        anyhow::bail!("only pods can be {verb}, not {word:?}: write `pod NAME` or `pod/NAME`");
-    }
-    let rest = names.iter().map(|name| pod_name(name).map_err(anyhow::Error::msg));
-    first.into_iter().map(Ok).chain(rest).collect()
 }
 
 /// NAME, or `pod/NAME` as `get -o name` prints it.

@@ -20,8 +20,8 @@ use super::store::{Key, Kind};
 use crate::pod::failpoint;
 use crate::workload::{Controller, REVISION, Seen, SetChange, Wanted, on_both, wall, workload_pod};
 
-/// By uid of the job or deployment, with the spec that it is made from.
-pub type Controllers = HashMap<String, (Value, Controller)>;
+/// By uid of the job or deployment, with what of it the controller is made from.
+pub type Controllers = HashMap<String, ([Value; 2], Controller)>;
 
 /// How many pods of a job or deployment are made before others have their turn.
 const AT_ONCE: usize = 16;
@@ -125,8 +125,8 @@ impl Daemon {
     ) -> anyhow::Result<Wanted> {
         let uid = uid_of(object).to_owned();
         let mut controllers = self.controllers.borrow_mut();
-        let known = controllers.get(&uid).is_some_and(|(spec, _)| *spec == object["spec"]);
-        if !known {
+        let source = source_of(object);
+        if controllers.get(&uid).is_none_or(|(known, _)| *known != source) {
             let at = |time: &Value| Some(on_both(wall(time.as_str()?)?, now));
             let created = at(&object["metadata"]["creationTimestamp"]).unwrap_or(now);
             let started = at(&object["status"]["startTime"]).unwrap_or(created);
@@ -141,7 +141,7 @@ impl Daemon {
                 }
             };
             controller.recall(&object["status"], at);
-            controllers.insert(uid.clone(), (object["spec"].clone(), controller));
+            controllers.insert(uid.clone(), (source, controller));
         }
         let (_, controller) = controllers.get_mut(&uid).context("it has just been made")?;
         controller.plan(pods, now)
@@ -190,6 +190,13 @@ impl Daemon {
         self.begin(Key::of(Kind::Pod, &stored), uid_of(&stored).to_owned());
         Ok(())
     }
+}
+
+/// What of an object its controller does not write itself.
+fn source_of(object: &Value) -> [Value; 2] {
+    let mut annotations = object["metadata"]["annotations"].clone();
+    annotations.as_object_mut().map(|annotations| annotations.remove(REVISION));
+    [object["spec"].clone(), annotations]
 }
 
 fn seen(pod: &Brief, over: bool, now: At) -> WorkloadPod {

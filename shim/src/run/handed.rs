@@ -172,6 +172,11 @@ impl Session {
         }
         if is_ours {
             let known = self.daemon.ask(Method::PUT, &at, Some(object)).await?;
+            if known.code == StatusCode::NOT_FOUND {
+                bail!(
+                    "{what} is another `podshim run`'s, which runs without the daemon: end that first"
+                );
+            }
             return Ok((wanted, known.object().context(what)?, false));
         }
         let namespace = &wanted.namespace;
@@ -272,7 +277,10 @@ impl Session {
                 Some(object) => workload.object = object,
                 None => workload.gone = true,
             },
-            Change::Is(object) if is_it(&object) => workload.object = object,
+            Change::Is(object) if is_it(&object) => {
+                self.view.tell_retry(&workload.object, &object);
+                workload.object = object;
+            }
             Change::Deleted(object) if is_it(&object) => workload.gone = true,
             Change::Is(_) | Change::Deleted(_) | Change::Away => {}
         }
@@ -357,13 +365,14 @@ impl Session {
                     self.view.show_news(&uid, events);
                 }
             }
-            Said::Gone(Some(PodResult { object, exit_code, events })) => {
+            Said::Ended(result) => {
+                let PodResult { object, exit_code, events } = *result;
                 pod.object = object;
                 pod.exit_code = Some(exit_code);
                 self.view.show_news(&uid, events);
                 self.on_gone(&uid);
             }
-            Said::Gone(None) => {
+            Said::Unreadable | Said::Left => {
                 pod.exit_code = Some(CANNOT);
                 self.on_gone(&uid);
             }

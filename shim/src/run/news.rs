@@ -146,12 +146,12 @@ pub async fn keep_hearing(layout: Layout, uid: String, sender: mpsc::Sender<Mess
             match PodResult::read(&layout, &uid) {
                 Ok(None) => {}
                 Ok(Some(result)) => {
-                    let _ = sender.send(message(Said::Gone(Some(result)))).await;
+                    let _ = sender.send(message(Said::Ended(Box::new(result)))).await;
                     return;
                 }
                 Err(e) => {
                     let _ = sender.send(message(Said::Reply(Reply::Error(one_line(&e))))).await;
-                    let _ = sender.send(message(Said::Gone(None))).await;
+                    let _ = sender.send(message(Said::Unreadable)).await;
                     return;
                 }
             }

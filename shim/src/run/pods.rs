@@ -41,8 +41,12 @@ pub enum Said {
     Met,
     /// It says something.
     Reply(Reply),
-    /// It has ended: the channel to it is closed, or this is how.
-    Gone(Option<PodResult>),
+    /// The channel to it is closed.
+    Left,
+    /// Its pod has ended, and this is how.
+    Ended(Box<PodResult>),
+    /// Its pod has ended, and how cannot be read.
+    Unreadable,
 }
 
 /// How many replies may wait; a shim buffers more for its owner.
@@ -256,7 +260,7 @@ impl Pods {
         let (sender, uid) = (self.sender.clone(), uid.to_owned());
         tokio::spawn(async move {
             if hear(reader, &uid, &sender).await {
-                let _ = sender.send(Message { uid, said: Said::Gone(None) }).await;
+                let _ = sender.send(Message { uid, said: Said::Left }).await;
             }
         });
         Ok(writer)

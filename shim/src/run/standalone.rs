@@ -166,6 +166,7 @@ impl Session {
             let wanted = controller.plan(&pods, runtime::clock::now())?;
             let mut object = file.object().clone();
             object["status"] = wanted.status;
+            self.view.tell_retry(file.object(), &object);
             file.update(object)?;
             wake_at = [wake_at, wanted.wake_at].into_iter().flatten().min();
             if let Some(code) = wanted.over {
@@ -202,7 +203,7 @@ impl Session {
         let Message { uid, said } = message;
         let reply = match said {
             Said::Met => return Ok(()),
-            Said::Gone(_) => return self.on_gone(&uid),
+            Said::Left | Said::Ended(_) | Said::Unreadable => return self.on_gone(&uid),
             Said::Reply(reply) => reply,
         };
         match self.view.hear(&uid, reply) {

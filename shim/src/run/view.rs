@@ -87,6 +87,27 @@ impl View {
         }
     }
 
+    /// A job one more of whose pods has failed says that it waits before it makes another.
+    pub fn tell_retry(&self, before: &Value, job: &Value) {
+        let failed = |job: &Value| job["status"]["failed"].as_u64().unwrap_or(0);
+        let status = &job["status"];
+        let is_decided = status["conditions"].as_array().is_some_and(|all| !all.is_empty());
+        let waits = status["active"] == 0 && !is_decided;
+        if job["kind"] != "Job" || failed(job) <= failed(before) || !waits {
+            return;
+        }
+        let name = job["metadata"]["name"].as_str().unwrap_or_default();
+        let most = &job["spec"]["backoffLimit"];
+        self.printer.note(
+            name,
+            &format!(
+                "a pod has failed ({} so far, {most} may be replaced): the next one is made after a delay, \
+                 which begins at 10 s and doubles",
+                failed(job)
+            ),
+        );
+    }
+
     /// Tells the service manager whether all is ready, if that has changed: `wanted` is how many pods each
     /// object is to have. A unit of type notify is active exactly while it is (sd_notify(3)).
     pub async fn tell_ready(&mut self, wanted: &[usize]) {

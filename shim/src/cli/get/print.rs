@@ -61,10 +61,12 @@ impl<'a> Printer<'a> {
         let row = seen.clone();
         if columns {
             // "3 (5s ago)" and the age change by themselves.
-            let place = usize::from(self.asked.args.all_namespaces);
-            if let Some([restarts, age]) = seen.get_mut(place + 3..place + 5) {
-                restarts.truncate(restarts.find(' ').unwrap_or(restarts.len()));
-                age.clear();
+            for (heading, cell) in self.headings().iter().zip(&mut seen) {
+                match heading.as_str() {
+                    "RESTARTS" => cell.truncate(cell.find(' ').unwrap_or(cell.len())),
+                    "AGE" => cell.clear(),
+                    _ => {}
+                }
             }
         }
         let key = ["namespace", "name", "uid"].map(|f| text(&object["metadata"], &format!("/{f}")));
@@ -149,6 +151,9 @@ impl<'a> Printer<'a> {
                 vec![name, text(object, "/type"), data(object), old(object, now)]
             }
         };
+        if let Some(name) = row.first_mut().filter(|_| self.asked.is_one_of_many) {
+            name.insert_str(0, &format!("{}/", word(self.asked.kind)));
+        }
         if self.asked.args.all_namespaces {
             row.insert(0, text(object, "/metadata/namespace"));
         }
