@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
-use bundles::layout::{DIAGNOSTICS, Layout};
+use bundles::layout::{DIAGNOSTICS, Layout, PodDir};
 use bundles::manifest::Object;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -112,26 +112,21 @@ impl Spawner {
     ) -> anyhow::Result<T> {
         let dir = self.layout.pod(uid);
         let meta = &file.pod.metadata;
-        {
+        let made = {
             let held = state_dir::lock(&self.layout)?;
             state_dir::enter(&self.layout, &held)?;
             let field = |f: &Option<String>| f.clone().unwrap_or_default();
             self.take_name(&field(&meta.namespace), &field(&meta.name), uid)?;
-            make_dir(&dir.kept, 0o700)?;
-            link(&dir.dir, &dir.live())?;
-            make_dir(&dir.dir, 0o700)?;
-            if file.is_kept() {
-                link(&dir.kept_journal(), &dir.journal())?;
-            }
-        }
-        let made = file
-            .write(&dir.spec())
+            make_dirs(&dir, file)
+        };
+        let made = made
+            .and_then(|()| file.write(&dir.spec()))
             .and_then(|()| self.make_log_dirs(file))
             .and_then(|()| start(&dir.dir));
         made.inspect_err(|_| {
             // Nothing runs yet: what was made is taken back, and not what was there before.
             let stays = if file.is_kept() { Stays::Kept } else { Stays::Nothing };
-            if let Err(left) = scrap::own(&self.layout, uid, stays) {
+            if let Err(left) = scrap::unmade(&self.layout, uid, stays) {
                 tracing::warn!("{left:#}");
             }
         })
@@ -232,6 +227,16 @@ impl Spawner {
         }
         Ok(())
     }
+}
+
+fn make_dirs(dir: &PodDir, file: &PodFile) -> anyhow::Result<()> {
+    make_dir(&dir.kept, 0o700)?;
+    link(&dir.dir, &dir.live())?;
+    make_dir(&dir.dir, 0o700)?;
+    if file.is_kept() {
+        link(&dir.kept_journal(), &dir.journal())?;
+    }
+    Ok(())
 }
 
 fn link(to: &Path, at: &Path) -> anyhow::Result<()> {

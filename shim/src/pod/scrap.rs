@@ -130,6 +130,19 @@ fn remove_names(layout: &Layout, uid: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Takes back what was made for a pod that has never had a shim, however far that came.
+pub fn unmade(layout: &Layout, uid: &str, stays: Stays) -> anyhow::Result<()> {
+    let dir = layout.pod(uid);
+    if dir.dir.exists() {
+        return own(layout, uid, stays);
+    }
+    let held = state_dir::lock(layout)?;
+    remove_names(layout, uid)?;
+    remove_kept(&dir, stays)?;
+    state_dir::leave_if_last(layout, &held)?;
+    Ok(())
+}
+
 /// Removes what is left of a pod of this root that has no live directory any more: a state directory
 /// that was emptied (a reboot, or by hand), or a removal that was cut short. Survivors found by their
 /// control groups are killed first. Says whether there was something.
