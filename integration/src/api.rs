@@ -67,6 +67,11 @@ impl Daemon<'_> {
         self.running.pid()
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.running.has_ended()
+    }
+
     /// All that it has said so far.
     pub fn text(&self) -> String {
         self.running.text()

@@ -103,7 +103,8 @@ impl Traced {
     #[must_use]
     pub fn let_go(mut self) -> String {
         let pid = Pid::from_raw(i32::try_from(self.strace.id()).unwrap());
-        nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+        // It has ended with whom it traced, maybe.
+        let _ = nix::sys::signal::kill(pid, Signal::SIGINT);
         self.strace.wait().unwrap();
         self.read()
     }

@@ -83,6 +83,13 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
     if let Ok(errors) = std::io::stderr().as_fd().try_clone_to_owned() {
         runtime::diagnostics::begin(errors.into());
     }
+    // The runtime would go on without the task that has panicked, and so without whoever follows a pod. The
+    // pods live on, and the next daemon takes them on.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        std::process::abort();
+    }));
     // A moment that an object tells may lie before the host's boot.
     runtime::clock::set_ahead(runtime::clock::ahead_as_wall());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -178,16 +178,16 @@ impl Life {
                 return Err(e).with_context(|| format!("cannot reach {}", socket.display()));
             }
         }
-        // Looked for after that: a shim that is no longer there has written it before.
-        let result = PodResult::read(layout, &self.uid)?;
+        // A shim writes how its pod has ended before it removes the directory, so it is looked for after that.
         if !dir.dir.exists() {
+            let result = PodResult::read(layout, &self.uid)?;
             return Ok(result.map_or(Found::Nothing, Found::Result));
         }
         if scrap::is_held(&dir.lock())? {
             self.rest_since = None;
             return Ok(Found::Busy);
         }
-        if result.is_none() && dir.spec().exists() {
+        if dir.spec().exists() && PodResult::read(layout, &self.uid)?.is_none() {
             return Ok(Found::Orphan);
         }
         // The rest of one that has ended, or a beginning: somebody may be at it.

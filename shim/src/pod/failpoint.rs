@@ -6,7 +6,7 @@
 //! happened. In debug builds and with the feature `failpoints`; elsewhere they are nothing at all.
 
 /// Every point, as `podshim failpoints` lists them.
-pub const POINTS: [&str; 91] = [
+pub const POINTS: [&str; 93] = [
     "accepted:before",
     "accepted:after",
     "adopted:before",
@@ -85,6 +85,8 @@ pub const POINTS: [&str; 91] = [
     "adopt:containers",
     "finish:said",
     "finish:released",
+    "finish:disowned",
+    "finish:forgotten",
     "finish:removed",
     "daemon:admitted",
     "daemon:stored",

@@ -12,6 +12,7 @@ use runtime::cgroup::Members;
 use runtime::state_dir::{self, RootLock};
 use rustix::fs::{FlockOperation, flock};
 
+use super::failpoint;
 use super::file::PodFile;
 use super::network;
 use super::sandbox::remove_tree;
@@ -87,6 +88,7 @@ fn remove(layout: &Layout, uid: &str, lock: File, stays: Stays) -> anyhow::Resul
     runtime::sandbox::unpin(&dir.pin)?;
     network::of(layout, None)?.detach(uid)?;
     let root_lock = state_dir::lock(layout)?;
+    disown(&dir)?;
     remove_names(layout, uid)?;
     remove_kept(&dir, stays)?;
     drop(lock);
@@ -170,10 +172,23 @@ pub fn remove_directories(
     stays: Stays,
 ) -> anyhow::Result<()> {
     let dir = layout.pod(&pod.uid);
+    disown(&dir)?;
+    failpoint::at(layout, "finish:disowned");
     remove_kept(&dir, stays)?;
+    failpoint::at(layout, "finish:forgotten");
     remove_name(layout, pod);
     drop(held);
     remove_tree(&dir.dir)
+}
+
+/// From here on no shim can begin: one that found the pod's file and no journal would run the pod once more.
+fn disown(dir: &PodDir) -> anyhow::Result<()> {
+    match fs::remove_file(dir.spec()) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", dir.spec().display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The link is removed only if it is this pod's.
