@@ -403,6 +403,33 @@ fn the_api_answers_as_kubernetes_does() {
 
 /// As of a pod: who deletes once more may have less patience, never more.
 #[test]
+fn what_has_no_owner_any_more_goes_unless_the_owner_may_be_what_is_damaged() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    podshim.apply(&deployment(1));
+    let pod = podshim.until("ready", is_ready);
+    let objects = podshim.root().join("objects");
+    let owner = objects.join("deployments/default_web.json");
+    assert_eq!(daemon.end().0, 0);
+    let whole = std::fs::read(&owner).unwrap();
+    std::fs::write(&owner, &whole[..whole.len() / 2]).unwrap();
+    let daemon = podshim.daemon();
+    assert_eq!(podshim.pod().unwrap()["metadata"]["uid"], pod["metadata"]["uid"]);
+    assert!(daemon.text().contains("is damaged"), "{}", daemon.text());
+    assert_eq!(daemon.end().0, 0);
+    assert!(is_ready(&podshim.pod().unwrap()));
+    // As if it had been deleted, and the disk had kept the rest.
+    std::fs::remove_file(owner.with_extension("damaged")).unwrap();
+    for set in std::fs::read_dir(objects.join("replicasets")).unwrap() {
+        std::fs::remove_file(set.unwrap().path()).unwrap();
+    }
+    let daemon = podshim.daemon();
+    podshim.until_pods("it is deleted", <[Value]>::is_empty);
+    assert!(daemon.text().contains("has no owner any more"), "{}", daemon.text());
+    podshim.end_daemon(daemon);
+}
+
+#[test]
 fn a_daemon_that_is_stopped_does_not_hide_what_lives() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();

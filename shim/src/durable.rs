@@ -72,10 +72,11 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Removes a file, if it is there.
 pub fn remove(path: &Path) -> io::Result<()> {
+    let is_missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
     match fs::remove_file(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-        Ok(()) => sync_parent(path),
+        Err(e) if !is_missing(&e) => Err(e),
+        // It may have been removed before, and that could not be synced.
+        _ => sync_parent(path).or_else(|e| if is_missing(&e) { Ok(()) } else { Err(e) }),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::spawn::new_uid;
 use crate::workload::{self, give_name, object_of};
 
 /// Fields of an object that are the server's to write.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -20,6 +20,7 @@ const OURS: [&str; 8] = [
     "deletionGracePeriodSeconds",
     "generation",
     "managedFields",
+    "ownerReferences",
     "selfLink",
 ];
 
@@ -126,7 +127,7 @@ pub fn replaced(known: &Value, kind: Kind, object: &Object) -> anyhow::Result<Va
     if let Some(status) = known.get("status") {
         new["status"] = status.clone();
     }
-    for field in OURS.into_iter().chain(["ownerReferences"]) {
+    for field in OURS {
         if let Some(value) = known["metadata"].get(field) {
             new["metadata"][field] = value.clone();
         }

@@ -201,6 +201,7 @@ fn listen(layout: &Layout, passed: Option<OwnedFd>) -> anyhow::Result<UnixListen
 impl Daemon {
     /// Goes on with all that was there before, whoever has died in between.
     fn take_on_all(self: &Rc<Self>) -> anyhow::Result<()> {
+        self.release_orphans()?;
         for name in names_in(&self.layout.pods())? {
             self.recover(&name)?;
         }
@@ -242,6 +243,37 @@ impl Daemon {
         if self.unheard.borrow_mut().remove(uid) {
             self.heard.notify_one();
         }
+    }
+
+    /// What was made for a job or deployment that is not there is removed, as a cluster's garbage collector does:
+    /// a disk that failed has kept what nobody was told of. Not if the owner may be a file that was damaged.
+    fn release_orphans(&self) -> anyhow::Result<()> {
+        if !self.store.borrow().is_whole() {
+            return Ok(());
+        }
+        for kind in [Kind::ReplicaSet, Kind::Pod] {
+            let orphans: Vec<Key> = {
+                let store = self.store.borrow();
+                let is_orphan = |brief: &Brief| {
+                    !brief.owners.is_empty() && !brief.owners.iter().any(|owner| store.has(owner))
+                };
+                let all = store.list(kind).filter(|(_, entry)| is_orphan(&entry.brief));
+                all.map(|(key, _)| key.clone()).collect()
+            };
+            for key in orphans {
+                say(&format!(
+                    "{} {}/{} has no owner any more: it is deleted",
+                    kind.name(),
+                    key.namespace,
+                    key.name
+                ));
+                match kind {
+                    Kind::Pod => drop(self.delete_pod(&key, None)?),
+                    _ => self.store.borrow_mut().remove(&key)?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether what is kept of a pod is of no use: it was the daemon's, and is over or was removed.

@@ -155,19 +155,21 @@ pub struct Store {
     reserved: u64,
     changes: VecDeque<Change>,
     news: watch::Sender<u64>,
+    is_whole: bool,
 }
 
 impl Store {
     /// Reads what is there. A file that is not as it was written is set aside, and told in the log.
     pub fn open(dir: PathBuf, reserve: Reserve) -> anyhow::Result<Store> {
         let (mut objects, mut uids) = (BTreeMap::new(), HashMap::new());
-        let mut newest = 0;
+        let (mut newest, mut is_whole) = (0, true);
         for kind in Kind::ALL {
             let of_kind = dir.join(kind.plural());
             fs::create_dir_all(&of_kind)
                 .with_context(|| format!("cannot make {}", of_kind.display()))?;
             for name in crate::cli::names_in(&of_kind)? {
                 let path = of_kind.join(&name);
+                is_whole &= path.extension().is_none_or(|e| e != DAMAGED);
                 if path.extension().is_some_and(|e| e == durable::UNFINISHED) {
                     fs::remove_file(&path)
                         .with_context(|| format!("cannot remove {}", path.display()))?;
@@ -185,6 +187,7 @@ impl Store {
                     );
                 }
                 let Some(object) = decode(&bytes) else {
+                    is_whole = false;
                     let aside = path.with_extension(DAMAGED);
                     fs::rename(&path, &aside)
                         .with_context(|| format!("cannot rename {}", path.display()))?;
@@ -210,7 +213,17 @@ impl Store {
         let changes = VecDeque::new();
         let (news, _) = watch::channel(version);
         reserve.keep();
-        Ok(Store { dir, reserve, objects, uids, version, reserved: version, changes, news })
+        Ok(Store {
+            dir,
+            reserve,
+            objects,
+            uids,
+            version,
+            reserved: version,
+            changes,
+            news,
+            is_whole,
+        })
     }
 
     /// Removes all that a daemon that is not there has kept.
@@ -256,6 +269,16 @@ impl Store {
         self.objects.get_key_value(key).map(|(key, entry)| (key, &entry.brief))
     }
 
+    /// Whether an object of this uid is there.
+    pub fn has(&self, uid: &str) -> bool {
+        self.uids.contains_key(uid)
+    }
+
+    /// Whether nothing is missing that was set aside as damaged.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// Takes on an object that is new, or a new state of one, and is done when it is on the disk.
     pub fn put(&mut self, kind: Kind, object: Value) -> anyhow::Result<Value> {
         self.take(kind, object, true)
@@ -285,7 +308,8 @@ impl Store {
             let written = match happened {
                 Happened::Added => {
                     self.reserve.keep();
-                    durable::write(&path, &bytes)
+                    // Nobody is told that it is there, so that it may not come back with the next daemon.
+                    durable::write(&path, &bytes).inspect_err(|_| drop(durable::remove(&path)))
                 }
                 _ => self.reserve.write(&path, &bytes),
             };
