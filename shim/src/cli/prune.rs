@@ -165,8 +165,16 @@ pub fn names_in(dir: &Path) -> anyhow::Result<Vec<String>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", dir.display())),
     };
-    let mut names: Vec<String> =
-        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    let mut names = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => names.extend(entry.file_name().into_string()),
+            // It has been removed meanwhile.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => break,
+            // What cannot be read is not to be taken for what is not there.
+            Err(e) => return Err(e).with_context(|| format!("cannot read {}", dir.display())),
+        }
+    }
     names.sort();
     Ok(names)
 }
