@@ -135,7 +135,13 @@ class Run:
     def journal(self):
         files = glob.glob(f"{WORK}/state/pods/*/journal")
         assert len(files) == 1, files
-        return [json.loads(line.split(" ", 1)[1]) for line in open(files[0])]
+        return records(open(files[0]))
+
+
+def records(lines):
+    """The facts of a journal, without its opening."""
+    found = (json.loads(line.split(" ", 1)[1]) for line in lines)
+    return [record for record in found if "fact" in record]
 
 
 def podshim_chain(n):
@@ -222,7 +228,7 @@ def sandboxes(name, replicas):
                 lines = open(f"{os.path.dirname(file)}/journal").read().splitlines()
             except (OSError, ValueError):
                 continue
-            at = {r["fact"]["fact"]: r["mono"] for r in (json.loads(l.split(" ", 1)[1]) for l in lines)}
+            at = {r["fact"]["fact"]: r["mono"] for r in records(lines)}
             if "started" in at:
                 spans.append(ms(at["sandboxReady"], at["sandboxMaking"]))
         if len(spans) == replicas:
