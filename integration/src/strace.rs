@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::until;
+use crate::{is_full, is_slow, tabulate, until};
 
 /// How a system call goes wrong, and the kernel's words for it.
 #[derive(Clone, Copy, Debug)]
@@ -113,5 +114,37 @@ impl Traced {
         let text = fs::read_to_string(&self.trace).unwrap();
         fs::remove_file(&self.trace).unwrap();
         text
+    }
+}
+
+/// Calls, and how each of them goes wrong.
+pub type Calls<'a> = [(&'static str, &'a [Wrong])];
+
+/// Has each call go wrong in each way: the first, the second, the fifth… of its kind, or with `--full` each, until
+/// `live` says that there are no so many. Where time is short, the first of the first `few` calls.
+pub fn each(whose: &str, few: usize, calls: &Calls<'_>, mut live: impl FnMut(Fault) -> bool) {
+    for (call, wrongs) in calls.iter().take(if is_slow() { few } else { usize::MAX }) {
+        for wrong in wrongs.iter().take(if is_slow() { 1 } else { usize::MAX }) {
+            let (mut lives, mut longest) = (0, Duration::ZERO);
+            let (mut number, mut step) = (1, 1);
+            loop {
+                let begun = Instant::now();
+                if !live(Fault { call, wrong: *wrong, number }) {
+                    break;
+                }
+                lives += 1;
+                longest = longest.max(begun.elapsed());
+                if is_slow() {
+                    break;
+                }
+                number += step;
+                if !is_full() {
+                    step *= 3;
+                }
+            }
+            assert!(lives > 0, "{whose} makes no {call}");
+            let matrix = format!("one system call of {whose} goes wrong");
+            tabulate(&matrix, &format!("{call}, {}", wrong.how), lives, longest);
+        }
     }
 }

@@ -6,12 +6,12 @@
 #![allow(clippy::print_stdout, reason = "who reads of a failure wants to know which case it was")]
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use integration::strace::{
-    BROKEN, BUSY, DISK_FULL, Fault, INTERRUPTED, NO_DESCRIPTORS, NO_MEMORY, NO_PIDS, SLOW, Wrong,
+    BROKEN, BUSY, Calls, DISK_FULL, Fault, INTERRUPTED, NO_DESCRIPTORS, NO_MEMORY, NO_PIDS, SLOW,
+    each,
 };
-use integration::{Instance, is_full, is_slow, pod, tabulate};
+use integration::{Instance, pod};
 
 /// Everything that podshim does for a pod, once somebody has opened the gate.
 const WHOLE: &str = "  restartPolicy: Never
@@ -75,40 +75,13 @@ fn live(podshim: &Instance, whose: Whose, fault: Fault) -> bool {
     struck.is_some()
 }
 
-/// A few of the calls of each kind, or all of them.
-fn check(whose: Whose, calls: &[(&'static str, &[Wrong])]) {
+fn check(whose: Whose, calls: &Calls<'_>) {
     let podshim = Instance::new();
-    for (call, wrongs) in calls.iter().take(if is_slow() { 2 } else { usize::MAX }) {
-        for wrong in wrongs.iter().take(if is_slow() { 1 } else { usize::MAX }) {
-            let (mut lives, mut longest) = (0, Duration::ZERO);
-            // Further and further apart, but for who has the time to try all.
-            let (mut number, mut step) = (1, 1);
-            loop {
-                let begun = Instant::now();
-                let struck = live(&podshim, whose, Fault { call, wrong: *wrong, number });
-                if !struck {
-                    break;
-                }
-                lives += 1;
-                longest = longest.max(begun.elapsed());
-                if is_slow() {
-                    break;
-                }
-                if !is_full() {
-                    step *= 3;
-                }
-                number += step;
-            }
-            assert!(lives > 0, "{whose:?}: no {call}");
-            let what = format!("{call}, {}", wrong.how);
-            tabulate(
-                &format!("one system call of the {whose:?} goes wrong"),
-                &what,
-                lives,
-                longest,
-            );
-        }
-    }
+    let name = match whose {
+        Whose::Shim => "the shim",
+        Whose::Keeper => "the keeper",
+    };
+    each(name, 2, calls, |fault| live(&podshim, whose, fault));
 }
 
 #[test]

@@ -9,8 +9,10 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use integration::strace::{BUSY, DISK_FULL, Fault, NO_DESCRIPTORS, NO_MEMORY, NO_PIDS, Wrong};
-use integration::{Instance, PATIENCE, is_full, is_slow, pod, tabulate};
+use integration::strace::{
+    BUSY, Calls, DISK_FULL, Fault, NO_DESCRIPTORS, NO_MEMORY, NO_PIDS, each,
+};
+use integration::{Instance, PATIENCE, pod};
 use nix::sys::signal::Signal;
 
 /// Everything that creators do, and nothing that a container's own program does.
@@ -38,8 +40,12 @@ fn live(podshim: &Instance, fault: Fault) -> bool {
     let manifest = podshim.manifest(&pod(WHOLE));
     let mut running = podshim.start_command(podshim.command_by(strace, &["run", &manifest]));
     // libcontainer takes what it cannot open for what is not there, makes it, and tells how that ended.
-    let misread = if fault.call == "openat2" { "File exists" } else { fault.wrong.words };
-    let is_told = |output: &str| output.contains(fault.wrong.words) || output.contains(misread);
+    let is_misread = |output: &str| {
+        fault.call == "openat2"
+            && output.contains("pathrs create_file failed")
+            && output.contains("File exists")
+    };
+    let is_told = |output: &str| output.contains(fault.wrong.words) || is_misread(output);
     let deadline = Instant::now() + PATIENCE;
     while !running.has_ended() {
         let output = running.text();
@@ -58,32 +64,9 @@ fn live(podshim: &Instance, fault: Fault) -> bool {
     struck.is_some()
 }
 
-fn check(calls: &[(&'static str, &[Wrong])]) {
+fn check(calls: &Calls<'_>) {
     let podshim = Instance::new();
-    for (call, wrongs) in calls.iter().take(if is_slow() { 2 } else { usize::MAX }) {
-        for wrong in wrongs.iter().take(if is_slow() { 1 } else { usize::MAX }) {
-            let (mut lives, mut longest) = (0, Duration::ZERO);
-            let (mut number, mut step) = (1, 1);
-            loop {
-                let begun = Instant::now();
-                if !live(&podshim, Fault { call, wrong: *wrong, number }) {
-                    break;
-                }
-                lives += 1;
-                longest = longest.max(begun.elapsed());
-                if is_slow() {
-                    break;
-                }
-                number += step;
-                if !is_full() {
-                    step *= 3;
-                }
-            }
-            assert!(lives > 0, "nobody makes a {call}");
-            let what = format!("{call}, {}", wrong.how);
-            tabulate("one system call of each process goes wrong", &what, lives, longest);
-        }
-    }
+    each("each process", 2, calls, |fault| live(&podshim, fault));
 }
 
 #[test]

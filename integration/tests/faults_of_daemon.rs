@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use integration::api::{Daemon, try_request};
 use integration::strace::{
-    BROKEN, DISK_FULL, Fault, INTERRUPTED, NO_DESCRIPTORS, NO_MEMORY, NO_PIDS, SLOW, Wrong,
+    BROKEN, Calls, DISK_FULL, Fault, INTERRUPTED, NO_DESCRIPTORS, NO_MEMORY, NO_PIDS, SLOW, Wrong,
+    each,
 };
-use integration::{Instance, PATIENCE, is_full, is_ready, is_slow, tabulate, until};
+use integration::{Instance, PATIENCE, is_ready, until};
 use serde_json::{Value, json};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
@@ -132,34 +133,10 @@ fn live(client: &mut Client<'_>, fault: Fault) -> bool {
     struck.is_some()
 }
 
-/// A few of the calls of each kind, or all of them.
-fn check(calls: &[(&'static str, &[Wrong])]) {
+fn check(calls: &Calls<'_>) {
     let podshim = Instance::new();
     let mut client = Client::new(&podshim, Some(podshim.daemon()));
-    for (call, wrongs) in calls.iter().take(if is_slow() { 1 } else { usize::MAX }) {
-        for wrong in wrongs.iter().take(if is_slow() { 1 } else { usize::MAX }) {
-            let (mut lives, mut longest) = (0, Duration::ZERO);
-            let (mut number, mut step) = (1, 1);
-            loop {
-                let begun = Instant::now();
-                if !live(&mut client, Fault { call, wrong: *wrong, number }) {
-                    break;
-                }
-                lives += 1;
-                longest = longest.max(begun.elapsed());
-                if is_slow() {
-                    break;
-                }
-                if !is_full() {
-                    step *= 3;
-                }
-                number += step;
-            }
-            assert!(lives > 0, "the daemon makes no {call}");
-            let what = format!("{call}, {}", wrong.how);
-            tabulate("one system call of the daemon goes wrong", &what, lives, longest);
-        }
-    }
+    each("the daemon", 1, calls, |fault| live(&mut client, fault));
     podshim.end_daemon(client.daemon.unwrap());
 }
 
@@ -245,26 +222,7 @@ fn it_cannot_begin_as_it_wants_to() {
         ("getdents64", &[BROKEN]),
         ("fsync", &[BROKEN]),
     ];
-    for (call, wrongs) in calls.into_iter().take(if is_slow() { 1 } else { usize::MAX }) {
-        for wrong in wrongs {
-            let (mut lives, mut longest) = (0, Duration::ZERO);
-            let (mut number, mut step) = (1, 1);
-            loop {
-                let begun = Instant::now();
-                if !begin(&podshim, Fault { call, wrong: *wrong, number }, &pod) {
-                    break;
-                }
-                lives += 1;
-                longest = longest.max(begun.elapsed());
-                if !is_full() {
-                    step *= 3;
-                }
-                number += step;
-            }
-            let what = format!("{call}, {}", wrong.how);
-            tabulate("one system call of a daemon that begins goes wrong", &what, lives, longest);
-        }
-    }
+    each("a daemon that begins", 1, &calls, |fault| begin(&podshim, fault, &pod));
     let daemon = podshim.daemon();
     assert_eq!(client.ask("DELETE", &format!("{DEPLOYMENTS}/web"), "").0, 200);
     podshim.until_pods("none is left", <[Value]>::is_empty);

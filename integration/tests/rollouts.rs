@@ -142,6 +142,9 @@ fn pods_are_replaced_one_by_one_the_daemon_dies_meanwhile_and_the_way_back_is_kn
     let renamed = web("second", spec).replace("the second", "better");
     assert_eq!(podshim.apply(&renamed), "deployment.apps/web configured\n");
     podshim.until_said(&["rollout", "history", "deployment/web"], "2         better\n");
+    let nasty = web("second", spec).replace("the second", "\"x\\e[2Jy\"");
+    podshim.apply(&nasty);
+    podshim.until_said(&["rollout", "history", "deployment/web"], "2         x\\u{1b}[2Jy\n");
     podshim.apply(&web("second", spec));
     podshim.until_said(&["rollout", "history", "deployment/web"], "2         the second\n");
     assert_eq!(podshim.pods().len(), 3);

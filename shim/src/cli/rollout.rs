@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::daemon::{Workload, kind_of};
-use super::terminal::{Output, complain};
+use super::terminal::{Output, complain, printable};
 use super::{FAILED, pod_name};
 use crate::daemon::store::Kind;
 use crate::workload::REVISION;
@@ -244,7 +244,7 @@ fn history(api: &Api, args: &HistoryArgs) -> anyhow::Result<i32> {
         output.line(format_args!("{:<9} CHANGE-CAUSE", "REVISION"));
         for (revision, set) in &revisions {
             let cause = set["metadata"]["annotations"][CAUSE].as_str().unwrap_or("<none>");
-            output.line(format_args!("{revision:<9} {cause}"));
+            output.line(format_args!("{revision:<9} {}", printable(cause)));
         }
     }
     output.end()?;
