@@ -64,6 +64,18 @@ impl Layout {
         self.root.join("results")
     }
 
+    /// What a controller of the daemon's did to a job, a deployment or a replica set.
+    #[must_use]
+    pub fn event_log(&self, uid: &str) -> PathBuf {
+        self.event_logs().join(format!("{uid}.jsonl"))
+    }
+
+    /// What the daemon's controllers did.
+    #[must_use]
+    pub fn event_logs(&self) -> PathBuf {
+        self.root.join("events")
+    }
+
     /// Space on the disk that is kept free.
     #[must_use]
     pub fn reserve(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! A daemon of the test's own, and requests to it as they come over the wire.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Take, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -107,15 +107,42 @@ impl Daemon<'_> {
         assert_eq!(code, 200, "{text}");
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+
+    /// The lines of a watch, up to one that is waited for.
+    pub fn watch_until(&self, path: &str, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let (code, body) = try_begin(&self.socket, "GET", path, "").unwrap();
+        assert_eq!(code, 200);
+        let mut seen = Vec::new();
+        for line in body.lines() {
+            seen.push(serde_json::from_str(&line.unwrap()).unwrap());
+            if seen.last().is_some_and(&is_last) {
+                return seen;
+            }
+        }
+        panic!("the watch ended: {seen:#?}");
+    }
 }
 
-/// HTTP/1.0, so that the end of the answer is the end of the connection.
+/// One request: the code and the body.
 pub fn try_request(
     socket: &Path,
     method: &str,
     path: &str,
     body: &str,
 ) -> std::io::Result<(u16, String)> {
+    let (code, mut answer) = try_begin(socket, method, path, body)?;
+    let mut text = String::new();
+    answer.read_to_string(&mut text)?;
+    Ok((code, text))
+}
+
+/// The code and the body, as it comes. HTTP/1.0, so that the end of the answer is the end of the connection.
+fn try_begin(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, Take<BufReader<UnixStream>>)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
@@ -137,8 +164,6 @@ pub fn try_request(
             return Err(std::io::Error::other("half an answer"));
         }
     }
-    let mut text = String::new();
     // Behind its end may come that what we sent was not read to its end.
-    reader.take(length.unwrap_or(u64::MAX)).read_to_string(&mut text)?;
-    Ok((code, text))
+    Ok((code, reader.take(length.unwrap_or(u64::MAX))))
 }

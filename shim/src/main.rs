@@ -7,9 +7,12 @@
 mod cli;
 mod daemon;
 mod durable;
+mod event_log;
+mod history;
 mod knobs;
 mod pod;
 mod protocol;
+mod remembered;
 mod run;
 mod service;
 mod spawn;

@@ -86,14 +86,14 @@ pub enum Reply {
         /// The whole Kubernetes object.
         object: Box<Value>,
         /// What has happened so far, the oldest first; at most a few hundred.
-        events: Vec<PodEvent>,
+        events: Vec<Event>,
     },
     /// The pod's `status`, which has changed.
     Status(Box<Value>),
     /// Something happened.
-    Event(PodEvent),
+    Event(Event),
     /// What has happened so far, the oldest first; at most a few hundred.
-    Events(Vec<PodEvent>),
+    Events(Vec<Event>),
     /// What each container that runs uses.
     Usage(Vec<ContainerUsage>),
     /// All that the pod waits for; to those who watch, when it has changed.
@@ -125,10 +125,10 @@ pub enum Reply {
     },
 }
 
-/// A Kubernetes event of the pod.
+/// A Kubernetes event: of a pod, or of what its controller is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PodEvent {
+pub struct Event {
     /// When.
     pub at: Wall,
     /// `Warning` and not `Normal`.
@@ -152,14 +152,14 @@ fn once() -> u32 {
     1
 }
 
-impl PodEvent {
+impl Event {
     /// When it happened first.
     pub fn first(&self) -> Wall {
         self.first_at.unwrap_or(self.at)
     }
 
     /// Whether `other` is the same happening at another time.
-    pub fn is_repeated_by(&self, other: &PodEvent) -> bool {
+    pub fn is_repeated_by(&self, other: &Event) -> bool {
         (self.warning, &self.reason, &self.message, &self.container)
             == (other.warning, &other.reason, &other.message, &other.container)
     }

@@ -12,7 +12,8 @@ use super::events::of_pod;
 use super::terminal::{Output, complain};
 use super::{DescribeArgs, FAILED, ended, find_pod, one_line, pods};
 use crate::daemon::store::Kind;
-use crate::protocol::PodEvent;
+use crate::event_log;
+use crate::protocol::Event;
 
 mod page;
 mod pod;
@@ -46,7 +47,9 @@ pub fn describe(layout: &Layout, args: &DescribeArgs) -> anyhow::Result<i32> {
             owners.any(|owner| owner["uid"] == object["metadata"]["uid"])
         };
         let own: Vec<Value> = sets.iter().filter(is_own).cloned().collect();
-        anyhow::Ok(workload::text(kind, object, &own))
+        let told = event_log::read(layout, str(object, "/metadata/uid"))?;
+        let events = told.map(|told| told.events).unwrap_or_default();
+        anyhow::Ok(workload::text(kind, object, &own, &events))
     };
     let mut output = Output::default();
     let mut code = 0;
@@ -107,7 +110,7 @@ fn all_names(layout: &Layout, namespace: &str) -> anyhow::Result<Vec<String>> {
 }
 
 /// A pod and what happened to it: its shim knows, or, if it does not live, the daemon.
-fn find(layout: &Layout, namespace: &str, name: &str) -> anyhow::Result<(Value, Vec<PodEvent>)> {
+fn find(layout: &Layout, namespace: &str, name: &str) -> anyhow::Result<(Value, Vec<Event>)> {
     let silent = match find_pod(layout, namespace, name) {
         Ok(pod) => match of_pod(layout, &pod) {
             // It ended between the question where it is and the one how it is.

@@ -7,14 +7,14 @@ use super::PodRef;
 use super::api::Api;
 use crate::daemon::store::Kind;
 use crate::pod::result::PodResult;
-use crate::protocol::PodEvent;
+use crate::protocol::Event;
 
 /// A pod of the daemon's and what happened to it, if there is a daemon that has one of that name.
 pub fn find(
     layout: &Layout,
     namespace: &str,
     name: &str,
-) -> anyhow::Result<Option<(Value, Vec<PodEvent>)>> {
+) -> anyhow::Result<Option<(Value, Vec<Event>)>> {
     let Some(api) = Api::find(layout)? else { return Ok(None) };
     let Some(object) = api.get(Kind::Pod, namespace, name)? else { return Ok(None) };
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default();

@@ -1,18 +1,48 @@
-//! `podshim events`: what happened to pods, also to those of the daemon's that have ended.
+//! `podshim events`: what happened to pods, also to those of the daemon's that have ended, and what its
+//! controllers did.
 
+use anyhow::bail;
 use bundles::layout::Layout;
 use plan::Wall;
 use serde_json::{Value, json};
 
+use super::api::Api;
 use super::client::has_name;
+use super::daemon::kind_of as kind_named;
 use super::table::{Columns, age};
 use super::terminal::{Output, printable, tell};
-use super::watched::{Arrivals, Heard, Watched, speaking};
 use super::{
     Connection, EventsArgs, FAILED, ObjectOutput, PodRef, complain, ended, find_pod, one_line, pods,
 };
+use crate::daemon::store::Kind;
+use crate::event_log::{self, Told};
 use crate::pod::result::PodResult;
-use crate::protocol::{PodEvent, Reply, Request};
+use crate::protocol::{Event, Reply, Request};
+
+mod follow;
+
+pub use follow::follow;
+
+/// Whose events are wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    kind: Kind,
+    name: String,
+}
+
+impl Wanted {
+    /// The name of a pod, or KIND/NAME.
+    pub fn parse(text: &str) -> Result<Wanted, String> {
+        let (word, name) = text.split_once('/').unwrap_or(("pod", text));
+        match kind_named(word) {
+            Some(Kind::ConfigMap | Kind::Secret) | None => Err(format!(
+                "nothing happens to {word:?} here: there are events of pods (NAME), jobs, deployments and \
+                 replicasets (KIND/NAME)"
+            )),
+            Some(kind) => Ok(Wanted { kind, name: name.to_owned() }),
+        }
+    }
+}
 
 /// Prints them, the oldest first.
 pub fn events(layout: &Layout, args: &EventsArgs) -> anyhow::Result<i32> {
@@ -23,25 +53,17 @@ pub fn events(layout: &Layout, args: &EventsArgs) -> anyhow::Result<i32> {
         namespaces: args.all_namespaces,
         header: !args.no_headers,
     };
-    if let Some(name) = &args.pod {
+    if let Some(wanted) = args.object() {
         anyhow::ensure!(
             !args.all_namespaces,
             "a name is looked for in one namespace (-n), not in all (-A)"
         );
-        let known = |found: &anyhow::Result<PodRef>| -> anyhow::Result<bool> {
-            Ok(found.is_ok()
-                || !ended::remembered(layout, &[], |pod| args.of(pod))?.is_empty()
-                || ended::find(layout, &args.namespace, name)?.is_some())
-        };
-        let found = find_pod(layout, &args.namespace, name);
-        if !known(&found)? {
-            found?;
-        }
+        is_known(layout, &args.namespace, wanted)?;
     }
     let failed = if args.watch {
         watch(layout, args, &mut printer)?
     } else {
-        let (mut all, failed) = collect(layout, |pod| args.of(pod))?;
+        let (mut all, failed) = collect(layout, |kind, at| args.of(kind, at))?;
         all.retain(|(_, event)| args.wanted(event));
         if all.is_empty() && args.output.is_none() {
             tell(&if args.all_namespaces {
@@ -57,26 +79,58 @@ pub fn events(layout: &Layout, args: &EventsArgs) -> anyhow::Result<i32> {
     Ok(if failed { FAILED } else { 0 })
 }
 
+/// Whether there is or was such an object; an error if not.
+fn is_known(layout: &Layout, namespace: &str, wanted: &Wanted) -> anyhow::Result<()> {
+    let Wanted { kind, name } = wanted;
+    let is_it = |at: &PodRef| at.namespace == namespace && at.name == *name;
+    if *kind == Kind::Pod {
+        let found = find_pod(layout, namespace, name);
+        let known = found.is_ok()
+            || !ended::remembered(layout, &[], is_it)?.is_empty()
+            || ended::find(layout, namespace, name)?.is_some();
+        return if known { Ok(()) } else { found.map(drop) };
+    }
+    let told = event_log::all(layout)?;
+    let is_told = told
+        .iter()
+        .any(|Told { object, .. }| object["kind"] == kind.name() && is_it(&PodRef::of(object)));
+    let is_there = || -> anyhow::Result<bool> {
+        let Some(api) = Api::find(layout)? else { return Ok(false) };
+        Ok(api.get(*kind, namespace, name)?.is_some())
+    };
+    if !is_told && !is_there()? {
+        bail!("{} {name:?} not found in namespace {namespace:?}", kind.plural());
+    }
+    Ok(())
+}
+
 impl EventsArgs {
-    fn of(&self, pod: &PodRef) -> bool {
-        (self.all_namespaces || pod.namespace == self.namespace)
-            && self.pod.as_ref().is_none_or(|name| *name == pod.name)
+    fn of(&self, kind: &str, at: &PodRef) -> bool {
+        (self.all_namespaces || at.namespace == self.namespace)
+            && self
+                .object()
+                .is_none_or(|wanted| wanted.kind.name() == kind && wanted.name == at.name)
     }
 
-    fn wanted(&self, event: &PodEvent) -> bool {
+    fn object(&self) -> Option<&Wanted> {
+        self.object.as_ref().or(self.of.as_ref())
+    }
+
+    fn wanted(&self, event: &Event) -> bool {
         self.types.is_empty() || self.types.iter().any(|t| t.eq_ignore_ascii_case(kind_of(event)))
     }
 }
 
-/// What happened to pods that are wanted, the oldest first, and whether one did not answer.
+/// What happened to objects that are wanted (by kind and name), the oldest first, and whether one did not
+/// answer.
 pub fn collect(
     layout: &Layout,
-    wanted: impl Fn(&PodRef) -> bool,
-) -> anyhow::Result<(Vec<(Value, PodEvent)>, bool)> {
+    wanted: impl Fn(&str, &PodRef) -> bool,
+) -> anyhow::Result<(Vec<(Value, Event)>, bool)> {
     let living = pods(layout)?;
     let mut all = of_ended(layout, &living, &wanted)?;
     let mut failed = false;
-    for pod in living.into_iter().filter(|pod| wanted(pod)) {
+    for pod in living.into_iter().filter(|pod| wanted("Pod", pod)) {
         match of_pod(layout, &pod) {
             Ok((object, events)) => all.extend(events.into_iter().map(|e| (object.clone(), e))),
             // It ended between the list and the question.
@@ -91,52 +145,42 @@ pub fn collect(
     Ok((all, failed))
 }
 
+/// Of all that is in files: of what has ended, and of what controllers did.
 fn of_ended(
     layout: &Layout,
     living: &[PodRef],
-    wanted: impl Fn(&PodRef) -> bool,
-) -> anyhow::Result<Vec<(Value, PodEvent)>> {
-    let ended = ended::remembered(layout, living, wanted)?.into_iter();
-    let events = ended.flat_map(|PodResult { object, events, .. }| {
-        events.into_iter().map(move |event| (object.clone(), event))
-    });
+    wanted: impl Fn(&str, &PodRef) -> bool,
+) -> anyhow::Result<Vec<(Value, Event)>> {
+    let ended = ended::remembered(layout, living, |pod| wanted("Pod", pod))?.into_iter();
+    let mut told: Vec<(Value, Vec<Event>)> =
+        ended.map(|PodResult { object, events, .. }| (object, events)).collect();
+    let controlled = event_log::all(layout)?.into_iter();
+    let controlled = controlled.map(|Told { object, events }| (object, events));
+    told.extend(controlled.filter(|(object, _)| wanted(kind_in(object), &PodRef::of(object))));
+    let events = told
+        .into_iter()
+        .flat_map(|(object, events)| events.into_iter().map(move |event| (object.clone(), event)));
     let mut events: Vec<_> = events.collect();
     events.sort_by_key(|(_, event)| event.at.0);
     Ok(events)
 }
 
+fn kind_in(object: &Value) -> &str {
+    object["kind"].as_str().unwrap_or("Pod")
+}
+
 /// What happened, and then what happens, until nobody reads any more.
 fn watch(layout: &Layout, args: &EventsArgs, printer: &mut Printer) -> anyhow::Result<bool> {
-    let mut arrivals = Arrivals::new(layout);
-    let mut watched: Vec<Watched> = Vec::new();
-    let mut before = of_ended(layout, &pods(layout)?, |pod| args.of(pod))?;
-    before.retain(|(_, event)| args.wanted(event));
-    printer.print(&before)?;
-    while !printer.output.is_broken() {
-        for mut one in arrivals.next(|pod| args.of(pod))? {
-            one.ask_events()?;
-            watched.push(one);
-        }
-        for index in speaking(&watched, Arrivals::LOOK)?.into_iter().rev() {
-            let one = &mut watched[index];
-            let mut new = match one.hear()? {
-                Some(Heard::Events(events)) => events,
-                Some(_) => continue,
-                None => {
-                    watched.swap_remove(index);
-                    continue;
-                }
-            };
-            new.retain(|event| args.wanted(event));
-            let new: Vec<_> = new.into_iter().map(|event| (one.object.clone(), event)).collect();
-            printer.print(&new)?;
-        }
-    }
-    Ok(arrivals.failed)
+    let of = |kind: &str, at: &PodRef| args.of(kind, at);
+    follow(layout, of, Wall(0), |mut events| {
+        events.retain(|(_, event)| args.wanted(event));
+        printer.print(&events)?;
+        Ok(!printer.output.is_broken())
+    })
 }
 
 /// A pod's object and its history.
-pub fn of_pod(layout: &Layout, pod: &PodRef) -> anyhow::Result<(Value, Vec<PodEvent>)> {
+pub fn of_pod(layout: &Layout, pod: &PodRef) -> anyhow::Result<(Value, Vec<Event>)> {
     let mut connection = Connection::open(layout, pod)?;
     let object = connection.object()?;
     match connection.ask(&Request::Events)? {
@@ -154,7 +198,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, events: &[(Value, PodEvent)]) -> anyhow::Result<()> {
+    fn print(&mut self, events: &[(Value, Event)]) -> anyhow::Result<()> {
         if self.format.is_none() {
             self.rows(events);
             return Ok(());
@@ -175,7 +219,7 @@ impl Printer {
         Ok(())
     }
 
-    fn rows(&mut self, events: &[(Value, PodEvent)]) {
+    fn rows(&mut self, events: &[(Value, Event)]) {
         let now = runtime::clock::now().wall;
         let mut rows: Vec<Vec<String>> = Vec::new();
         if self.header && !events.is_empty() {
@@ -198,28 +242,27 @@ impl Printer {
     }
 }
 
-fn row(pod: &Value, event: &PodEvent, now: Wall) -> Vec<String> {
-    let name = text(pod, "/metadata/name");
-    let object = match &event.container {
-        Some(container) => format!("Pod/{name}/{container}"),
-        None => format!("Pod/{name}"),
-    };
+fn row(object: &Value, event: &Event, now: Wall) -> Vec<String> {
+    let mut shown = format!("{}/{}", kind_in(object), text(object, "/metadata/name"));
+    if let Some(container) = &event.container {
+        shown = format!("{shown}/{container}");
+    }
     vec![
         interval(event, now),
         kind_of(event).into(),
         event.reason.clone(),
-        object,
+        shown,
         printable(event.message.trim()).into_owned(),
     ]
 }
 
 /// `Normal` or `Warning`.
-pub fn kind_of(event: &PodEvent) -> &'static str {
+pub fn kind_of(event: &Event) -> &'static str {
     if event.warning { "Warning" } else { "Normal" }
 }
 
 /// How long ago it happened; of what happened more than once also how often, and over which time.
-pub fn interval(event: &PodEvent, now: Wall) -> String {
+pub fn interval(event: &Event, now: Wall) -> String {
     let since = |at: Wall| age(now.0.saturating_sub(at.0) / 1_000_000_000);
     if event.count > 1 {
         format!("{} (x{} over {})", since(event.at), event.count, since(event.first()))
@@ -232,22 +275,30 @@ fn text(object: &Value, pointer: &str) -> String {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// A v1 Event, as `kubectl get events -o json` would show it.
-pub fn event_object(pod: &Value, event: &PodEvent) -> Value {
-    let meta = &pod["metadata"];
+/// A v1 Event, as `kubectl get events -o json` would show it. Its version is when it happened last.
+pub fn event_object(object: &Value, event: &Event) -> Value {
+    let meta = &object["metadata"];
     let first = event.first();
-    let mut involved = json!({"apiVersion": "v1", "kind": "Pod", "namespace": meta["namespace"],
-        "name": meta["name"], "uid": meta["uid"]});
+    let version = object["apiVersion"].as_str().unwrap_or("v1");
+    let mut involved = json!({"apiVersion": version, "kind": kind_in(object),
+        "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]});
     if let Some(container) = &event.container {
         let in_list = |list: &str| {
-            pod["spec"][list].as_array().is_some_and(|a| a.iter().any(|c| c["name"] == **container))
+            object["spec"][list]
+                .as_array()
+                .is_some_and(|a| a.iter().any(|c| c["name"] == **container))
         };
         let list = if in_list("initContainers") { "initContainers" } else { "containers" };
         involved["fieldPath"] = format!("spec.{list}{{{container}}}").into();
     }
+    // Several of one moment have different names.
+    let container = event.container.as_deref().unwrap_or_default();
+    let what =
+        crc32fast::hash(format!("{container} {} {}", event.reason, event.message).as_bytes());
+    let name = meta["name"].as_str().unwrap_or_default();
     json!({"apiVersion": "v1", "kind": "Event",
-        "metadata": {"namespace": meta["namespace"],
-            "name": format!("{}.{:x}", meta["name"].as_str().unwrap_or_default(), first.0)},
+        "metadata": {"namespace": meta["namespace"], "name": format!("{name}.{:x}.{what:x}", first.0),
+            "resourceVersion": event.at.0.to_string()},
         "involvedObject": involved, "reason": event.reason, "message": event.message,
         "type": kind_of(event),
         "source": {"component": "podshim"}, "count": event.count,
@@ -261,7 +312,7 @@ mod tests {
     #[test]
     fn what_is_repeated_is_counted_and_aged_as_kubectl_does() {
         let second = |s: u64| Wall(s * 1_000_000_000);
-        let mut event = PodEvent {
+        let mut event = Event {
             at: second(100),
             warning: true,
             reason: "Unhealthy".into(),
@@ -270,7 +321,7 @@ mod tests {
             first_at: None,
             count: 1,
         };
-        let pod = json!({"metadata": {"name": "p", "namespace": "default"},
+        let pod = json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "default"},
             "spec": {"containers": [{"name": "main"}]}});
         assert_eq!(
             row(&pod, &event, second(105)),

@@ -53,7 +53,7 @@ pub use api::{Remote, path as api_path};
 pub use choose::default_container;
 pub use client::{Connection, PodRef, find_pod, pods};
 pub use daemon::as_value as object_value;
-pub use events::{collect as events_of, event_object};
+pub use events::{collect as events_of, event_object, follow as follow_events};
 pub use prune::names_in;
 pub use selector::Selector;
 pub use terminal::{colour_wanted, complain, printable, tell};
@@ -478,9 +478,12 @@ pub struct ExecArgs {
 /// `podshim events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
-    /// Only of this pod
-    #[arg(value_parser = pod_name, add = ArgValueCompleter::new(completion::pod_names))]
-    pod: Option<String>,
+    /// Only of this: a pod, or a job, deployment or replicaset as KIND/NAME
+    #[arg(value_parser = events::Wanted::parse, add = ArgValueCompleter::new(completion::pod_names))]
+    object: Option<events::Wanted>,
+    /// The same, as kubectl has it
+    #[arg(long = "for", value_name = "KIND/NAME", value_parser = events::Wanted::parse, conflicts_with = "object")]
+    of: Option<events::Wanted>,
     /// Go on
     #[arg(long, short)]
     watch: bool,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::client::has_name;
 use super::{Connection, PodRef, complain, one_line, pods};
-use crate::protocol::{PodEvent, Reply, Request};
+use crate::protocol::{Event, Reply, Request};
 
 /// One of them.
 pub struct Watched {
@@ -21,6 +21,8 @@ pub struct Watched {
     connection: Connection,
     layout: Layout,
     asked: bool,
+    /// Somebody wants to know what happens.
+    wants_events: bool,
     /// What happened so far is still to come.
     awaits_events: bool,
 }
@@ -36,6 +38,7 @@ impl Watched {
                 connection,
                 layout: layout.clone(),
                 asked: false,
+                wants_events: false,
                 awaits_events: false,
             }),
             other => bail!("unexpected answer: {other:?}"),
@@ -47,7 +50,7 @@ impl Watched {
         Ok(Some(match self.connection.receive()? {
             // Its shim has died, and another one has the pod.
             None if has_name(&self.layout, &self.pod) => {
-                let events = self.awaits_events;
+                let events = self.wants_events;
                 // Unless nobody is there who could start one.
                 let Ok(again) = Watched::open(&self.layout, self.pod.clone()) else {
                     return Ok(None);
@@ -70,7 +73,7 @@ impl Watched {
             }
             // It is in the answer that comes.
             Some(Reply::Event(_)) if self.awaits_events => Heard::Change,
-            Some(Reply::Event(event)) => Heard::Events(vec![event]),
+            Some(Reply::Event(event)) => Heard::Happened(event),
             Some(Reply::Events(events)) => {
                 self.awaits_events = false;
                 Heard::Events(events)
@@ -79,9 +82,9 @@ impl Watched {
         }))
     }
 
-    /// Asks for all that has happened so far.
+    /// Asks for all that has happened so far; of another shim of the pod's again.
     pub fn ask_events(&mut self) -> anyhow::Result<()> {
-        self.awaits_events = true;
+        (self.wants_events, self.awaits_events) = (true, true);
         self.connection.send(&Request::Events)
     }
 
@@ -102,7 +105,9 @@ pub enum Heard {
     /// Its status is another, or something else of it may be.
     Change,
     /// Something happened.
-    Events(Vec<PodEvent>),
+    Happened(Event),
+    /// All that has happened so far, as was asked.
+    Events(Vec<Event>),
 }
 
 /// Pods that come while others are watched.

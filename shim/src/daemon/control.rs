@@ -78,6 +78,7 @@ impl Daemon {
             }
             if own.is_empty() {
                 self.controllers.borrow_mut().remove(uid_of(&object));
+                self.remembers.notify_one();
                 for (set, _) in self.sets_of(uid_of(&object)) {
                     self.store.borrow_mut().remove(&set)?;
                 }
@@ -89,7 +90,7 @@ impl Daemon {
             own.iter().map(|(_, brief)| seen(brief, self.is_over(brief), now)).collect();
         let Wanted { create, delete, wake_at, status, sets, revision, .. } =
             self.plan(&object, key, &pods, now)?;
-        if let Err(e) = self.keep_sets(key, sets) {
+        if let Err(e) = self.keep_sets(&object, sets) {
             // What it holds to be so is not on the disk.
             self.controllers.borrow_mut().remove(uid_of(&object));
             return Err(e);
@@ -100,18 +101,24 @@ impl Daemon {
             new["metadata"]["annotations"][REVISION] = json!(revision.to_string());
         }
         if new != object {
-            self.store.borrow_mut().put(key.kind, new)?;
+            let new = self.store.borrow_mut().put(key.kind, new)?;
+            self.tell_end(&object, &new);
         }
         for uid in delete {
             let pod = own.iter().find(|(_, brief)| brief.uid == uid);
-            if let Some((pod, _)) = pod {
+            if let Some((pod, brief)) = pod {
                 self.delete_pod(pod, None)?;
+                if !brief.is_deleting {
+                    self.tell_deleted(&object, &brief.outline.owner, &pod.name);
+                }
             }
         }
         // Each is synced to the disk: clients are answered in between.
         let is_more = create.len() > AT_ONCE;
         for pod in create.into_iter().take(AT_ONCE) {
-            self.take_on_pod(pod)?;
+            let made = self.take_on_pod(&pod);
+            self.tell_created(&object, &pod, &made);
+            made?;
         }
         Ok(if is_more { Some(now.mono) } else { wake_at })
     }
@@ -157,14 +164,19 @@ impl Daemon {
     }
 
     /// What becomes of replica sets is kept, and they are what it is of before there are pods of it.
-    fn keep_sets(&self, deployment: &Key, changes: Vec<SetChange>) -> anyhow::Result<()> {
-        let mut store = self.store.borrow_mut();
+    fn keep_sets(&self, deployment: &Value, changes: Vec<SetChange>) -> anyhow::Result<()> {
         for change in changes {
+            let mut store = self.store.borrow_mut();
             match change {
-                SetChange::Put(set) => drop(store.put(Kind::ReplicaSet, set)?),
+                SetChange::Put(set) => {
+                    let before = store.get(&Key::of(Kind::ReplicaSet, &set));
+                    let set = store.put(Kind::ReplicaSet, set)?;
+                    drop(store);
+                    self.tell_scaled(deployment, before.as_ref(), &set);
+                }
                 SetChange::Note(set) => drop(store.note(Kind::ReplicaSet, set)?),
                 SetChange::Remove(name) => {
-                    let namespace = deployment.namespace.clone();
+                    let namespace = Key::of(Kind::Deployment, deployment).namespace;
                     store.remove(&Key { kind: Kind::ReplicaSet, namespace, name })?;
                 }
             }
@@ -183,8 +195,8 @@ impl Daemon {
     }
 
     /// A pod that a controller wants: stored, then started.
-    fn take_on_pod(self: &Rc<Self>, pod: Pod) -> anyhow::Result<()> {
-        let object = super::admit::new_pod(pod)?;
+    fn take_on_pod(self: &Rc<Self>, pod: &Pod) -> anyhow::Result<()> {
+        let object = super::admit::new_pod(pod.clone())?;
         let stored = self.store.borrow_mut().put(Kind::Pod, object)?;
         failpoint::at(&self.layout, "daemon:controlled");
         self.begin(Key::of(Kind::Pod, &stored), uid_of(&stored).to_owned());

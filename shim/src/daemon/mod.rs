@@ -30,9 +30,9 @@ use crate::cli::{DaemonArgs, names_in, printable, tell};
 use crate::durable::Reserve;
 use crate::knobs;
 use crate::pod::file::PodFile;
-use crate::pod::result::PodResult;
 use crate::pod::scrap::{self, Stays};
 use crate::protocol::Request;
+use crate::remembered;
 use crate::service;
 use crate::spawn::Spawner;
 
@@ -42,6 +42,7 @@ mod brief;
 mod control;
 mod pods;
 pub mod store;
+mod tell;
 
 use brief::Brief;
 use store::{Key, Kind, Store};
@@ -148,14 +149,20 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
     ended
 }
 
-/// Forgets what happened to pods that are gone, in time; sleeps while there is nothing to forget.
+/// Forgets what happened to what is gone, in time; sleeps while there is nothing to forget.
 async fn forget(daemon: Rc<Daemon>) {
+    let layout = &daemon.layout;
     loop {
-        let is_there = |uid: &str| daemon.store.borrow().find(Kind::Pod, uid).is_some();
-        match PodResult::expire(&daemon.layout, is_there, SystemTime::now()) {
-            Ok(false) => daemon.remembers.notified().await,
-            Ok(true) => {}
-            Err(e) => tracing::warn!("{e:#}"),
+        let mut is_more = false;
+        for dir in [layout.results(), layout.event_logs()] {
+            let is_there = |uid: &str| daemon.store.borrow().has(uid);
+            is_more |= remembered::expire(&dir, is_there, SystemTime::now()).unwrap_or_else(|e| {
+                tracing::warn!("{e:#}");
+                true
+            });
+        }
+        if !is_more {
+            daemon.remembers.notified().await;
         }
         tokio::time::sleep(FORGET).await;
     }

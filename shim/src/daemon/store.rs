@@ -228,7 +228,7 @@ impl Store {
 
     /// Removes all that a daemon that is not there has kept.
     pub fn remove_all(layout: &Layout) -> anyhow::Result<()> {
-        for dir in [layout.store(), layout.results()] {
+        for dir in [layout.store(), layout.results(), layout.event_logs()] {
             bundles::tree::remove(&dir)
                 .with_context(|| format!("cannot remove {}", dir.display()))?;
         }

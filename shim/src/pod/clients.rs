@@ -277,7 +277,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::protocol::PodEvent;
+    use crate::protocol::Event;
 
     #[test]
     fn one_answer_may_be_of_any_length_and_who_does_not_read_is_dropped() {
@@ -286,7 +286,7 @@ mod tests {
         let (theirs, mut ours) = UnixStream::pair().unwrap();
         clients.add(&epoll, theirs, false, u64::from).unwrap();
         let id = clients.list[0].id;
-        let event = PodEvent {
+        let event = Event {
             at: runtime::clock::now().wall,
             warning: true,
             reason: "Unhealthy".into(),

@@ -30,7 +30,6 @@ use super::children::{Creating, Incarnation};
 use super::clients::Clients;
 use super::execs::Running;
 use super::file::PodFile;
-use super::history::History;
 use super::hooks::Sleeping;
 use super::image::Pull;
 use super::notify::Notifier;
@@ -42,7 +41,8 @@ use super::signals::Signals;
 use super::tokens::{self, Token};
 use super::watch;
 use super::{clients, failpoint, kept};
-use crate::protocol::{ContainerUsage, PodEvent, PodWaiting, Reply, Request};
+use crate::history::History;
+use crate::protocol::{ContainerUsage, Event, PodWaiting, Reply, Request};
 
 /// One pod being run.
 pub struct Machine {
@@ -333,7 +333,7 @@ impl Machine {
     }
 
     /// What has been told so far.
-    pub(super) fn history(&self) -> Vec<PodEvent> {
+    pub(super) fn history(&self) -> Vec<Event> {
         self.history.events()
     }
 
@@ -656,9 +656,9 @@ impl Machine {
 }
 
 /// An event as it is told.
-pub fn event_of(pod: &plan::Pod, at: At, event: &plan::Event) -> PodEvent {
+pub fn event_of(pod: &plan::Pod, at: At, event: &plan::Event) -> Event {
     let container = event.container.and_then(|c| pod.containers.get(c));
-    PodEvent {
+    Event {
         at: at.wall,
         warning: event.warning,
         reason: event.reason.clone(),

@@ -27,7 +27,6 @@ pub mod compile;
 mod execs;
 pub mod failpoint;
 pub mod file;
-mod history;
 mod hooks;
 mod image;
 mod kept;

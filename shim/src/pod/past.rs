@@ -8,8 +8,8 @@ use runtime::journal::{self, Contents, FORMAT, Journal, Opening, Record};
 
 use super::compile::compile;
 use super::file::PodFile;
-use super::history::History;
 use super::machine::event_of;
+use crate::history::History;
 
 /// A journal whose records are longer than that opens anew.
 const RECORDS_MAX: u64 = 256 << 10;

@@ -2,7 +2,6 @@
 //! pod goes. The daemon takes note of it, whenever that comes; it stays for who asks later.
 
 use std::io;
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use bundles::layout::Layout;
@@ -11,14 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cli::names_in;
-use crate::durable::{self, Reserve};
-use crate::protocol::PodEvent;
-
-/// How long what happened to a pod that was deleted is remembered: as an API server remembers events
-/// (`kube-apiserver --event-ttl`).
-const REMEMBERED: Duration = Duration::from_secs(60 * 60);
-/// How many of those are remembered at most.
-pub const REMEMBERED_MAX: usize = 1000;
+use crate::durable::Reserve;
+use crate::protocol::Event;
 
 /// The last that a shim has to say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +22,7 @@ pub struct PodResult {
     pub exit_code: i32,
     /// What happened to it, the oldest first.
     #[serde(default)]
-    pub events: Vec<PodEvent>,
+    pub events: Vec<Event>,
 }
 
 impl PodResult {
@@ -65,84 +58,6 @@ impl PodResult {
         }
         Ok(all)
     }
-
-    /// Forgets those that nobody asks for any more: of pods that are not there (`is_there`, by uid), all that
-    /// are older than an hour, and the oldest if there are too many. Says whether any is left.
-    pub fn expire(
-        layout: &Layout,
-        is_there: impl Fn(&str) -> bool,
-        now: SystemTime,
-    ) -> anyhow::Result<bool> {
-        let mut gone = Vec::new();
-        let names = names_in(&layout.results())?;
-        for name in &names {
-            let uid = name.strip_suffix(SUFFIX).unwrap_or(name);
-            let path = layout.results().join(name);
-            // What cannot be looked at is tried to be removed, which says why not.
-            let at = path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            if !is_there(uid) {
-                gone.push((at, path));
-            }
-        }
-        gone.sort();
-        let too_many = gone.len().saturating_sub(REMEMBERED_MAX);
-        let is_old = |at: &SystemTime| now.duration_since(*at).is_ok_and(|age| age > REMEMBERED);
-        let old = gone.iter().take_while(|(at, _)| is_old(at)).count();
-        let forgotten = old.max(too_many);
-        for (_, path) in &gone[..forgotten] {
-            durable::remove(path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-        Ok(names.len() > forgotten)
-    }
 }
 
 const SUFFIX: &str = ".json";
-
-#[cfg(test)]
-mod tests {
-    use std::fs::{self, File};
-
-    use super::*;
-
-    #[test]
-    fn what_happened_to_pods_that_are_gone_is_forgotten_in_time_and_the_oldest_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let below = |name| dir.path().join(name);
-        let layout = Layout {
-            root: dir.path().to_owned(),
-            state: below("state"),
-            logs: below("logs"),
-            network: below("network"),
-        };
-        let now = SystemTime::now();
-        let make = |uid: &str, age_s: u64| {
-            let result = PodResult { object: Value::Null, exit_code: 0, events: Vec::new() };
-            result.write(&layout, uid).unwrap();
-            let file = File::options().write(true).open(layout.result(uid)).unwrap();
-            file.set_modified(now - Duration::from_secs(age_s)).unwrap();
-        };
-        make("lives", 9000);
-        make("old", 3601);
-        make("new", 3599);
-        fs::write(layout.results().join("cut.new"), "").unwrap();
-        let left = || {
-            let mut names = names_in(&layout.results()).unwrap();
-            names.sort();
-            names
-        };
-        assert!(PodResult::expire(&layout, |uid| uid == "lives", now).unwrap());
-        assert_eq!(left(), ["cut.new", "lives.json", "new.json"]);
-        assert_eq!(PodResult::all(&layout).unwrap().len(), 2);
-        for n in 0..REMEMBERED_MAX {
-            make(&format!("n{n:04}"), 10);
-        }
-        assert!(PodResult::expire(&layout, |uid| uid == "lives", now).unwrap());
-        // The oldest of 1002: the one before, and the first that was made.
-        assert_eq!(left().len(), REMEMBERED_MAX + 1);
-        assert!(!layout.result("new").exists());
-        let later = now + Duration::from_secs(3700);
-        assert!(PodResult::expire(&layout, |uid| uid == "lives", later).unwrap());
-        assert_eq!(left(), ["lives.json"]);
-        assert!(!PodResult::expire(&layout, |_| false, later).unwrap());
-    }
-}

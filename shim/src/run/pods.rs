@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::print::Printer;
 
 use crate::pod::result::PodResult;
-use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
+use crate::protocol::{Event, PodWaiting, Reply, Request};
 use crate::spawn::Spawned;
 
 /// What comes from the shims, in the order in which it is noticed.
@@ -107,7 +107,7 @@ impl PodRun {
     }
 
     /// Takes note of events, and gives back those that were not shown before.
-    pub fn news(&mut self, mut events: Vec<PodEvent>) -> Vec<PodEvent> {
+    pub fn news(&mut self, mut events: Vec<Event>) -> Vec<Event> {
         events.retain(|event| event.at > self.seen);
         self.seen = events.iter().map(|event| event.at).fold(self.seen, Wall::max);
         events

@@ -13,7 +13,7 @@ use runtime::log::reader::Line;
 use serde_json::Value;
 
 use crate::cli::{colour_wanted, complain, event_object, printable};
-use crate::protocol::PodEvent;
+use crate::protocol::Event;
 
 /// Colours of containers' names, in the order of their first appearance.
 const COLOURS: [AnsiColor; 6] = [
@@ -83,7 +83,7 @@ impl Printer {
     }
 
     /// Something happened to a pod.
-    pub fn event(&self, pod: &Value, prefix: &str, event: &PodEvent) {
+    pub fn event(&self, pod: &Value, prefix: &str, event: &Event) {
         if self.json {
             self.json_line(&event_object(pod, event));
         } else if !self.quiet {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::pods::{Message, Pods};
 use super::print::Printer;
-use crate::protocol::{PodEvent, Reply};
+use crate::protocol::{Event, Reply};
 use crate::service::Service;
 
 /// All of it.
@@ -56,7 +56,7 @@ impl View {
     }
 
     /// Shows events that were not shown before.
-    pub fn show_news(&mut self, uid: &str, events: Vec<PodEvent>) {
+    pub fn show_news(&mut self, uid: &str, events: Vec<Event>) {
         let Some(pod) = self.pods.list.get_mut(uid) else { return };
         for event in pod.news(events) {
             pod.print_logs(&self.printer);

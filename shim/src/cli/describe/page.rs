@@ -4,9 +4,11 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::cli::events::{interval, kind_of};
 use crate::cli::get::seconds;
 use crate::cli::table::Columns;
 use crate::cli::terminal::printable;
+use crate::protocol::Event;
 
 /// Lines of `Key:  value`, indented by depth; whatever a manifest or a program put there, each is one.
 #[derive(Default)]
@@ -61,6 +63,27 @@ impl Page {
                 printable(str(condition, &format!("/{}", column.to_lowercase()))).into_owned()
             };
             indented(columns.iter().map(cell).collect())
+        }));
+        self.text += &Columns::apart(2).lines(&rows);
+    }
+
+    /// What happened.
+    pub fn events(&mut self, events: &[Event]) {
+        if events.is_empty() {
+            return self.line(0, "Events", "<none>");
+        }
+        self.line(0, "Events", "");
+        let now = runtime::clock::now().wall;
+        let mut rows = vec![
+            ["  Type", "Reason", "Age", "From", "Message"].map(String::from).to_vec(),
+            ["  ----", "------", "----", "----", "-------"].map(String::from).to_vec(),
+        ];
+        rows.extend(events.iter().map(|event| {
+            let container = event.container.as_deref();
+            let from = container.map_or("podshim".into(), |c| format!("podshim, {c}"));
+            let message = printable(event.message.trim()).into_owned();
+            let kind = format!("  {}", kind_of(event));
+            vec![kind, event.reason.clone(), interval(event, now), from, message]
         }));
         self.text += &Columns::apart(2).lines(&rows);
     }

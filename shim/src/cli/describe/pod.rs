@@ -3,14 +3,12 @@
 use serde_json::Value;
 
 use super::page::{Page, array, pairs, rfc1123, str};
-use crate::cli::events::{interval, kind_of};
 use crate::cli::get::seconds;
-use crate::cli::table::{Columns, age};
-use crate::cli::terminal::printable;
-use crate::protocol::PodEvent;
+use crate::cli::table::age;
+use crate::protocol::Event;
 
 /// A pod and what happened to it.
-pub fn text(pod: &Value, events: &[PodEvent]) -> String {
+pub fn text(pod: &Value, events: &[Event]) -> String {
     let mut page = Page::default();
     page.line(0, "Name", str(pod, "/metadata/name"));
     page.line(0, "Namespace", str(pod, "/metadata/namespace"));
@@ -40,7 +38,7 @@ pub fn text(pod: &Value, events: &[PodEvent]) -> String {
     page.conditions(pod, &["Type", "Status"]);
     describe_volumes(&mut page, 0, pod);
     page.line(0, "QoS Class", str(pod, "/status/qosClass"));
-    describe_events(&mut page, events);
+    page.events(events);
     page.text
 }
 
@@ -226,25 +224,6 @@ fn describe_volume(page: &mut Page, depth: usize, volume: &Value) {
             page.line(depth + 1, key, &value);
         }
     }
-}
-
-fn describe_events(page: &mut Page, events: &[PodEvent]) {
-    if events.is_empty() {
-        return page.line(0, "Events", "<none>");
-    }
-    page.line(0, "Events", "");
-    let now = runtime::clock::now().wall;
-    let mut rows = vec![
-        ["  Type", "Reason", "Age", "From", "Message"].map(String::from).to_vec(),
-        ["  ----", "------", "----", "----", "-------"].map(String::from).to_vec(),
-    ];
-    rows.extend(events.iter().map(|event| {
-        let from = event.container.as_deref().map_or("podshim".into(), |c| format!("podshim, {c}"));
-        let message = printable(event.message.trim()).into_owned();
-        let kind = format!("  {}", kind_of(event));
-        vec![kind, event.reason.clone(), interval(event, now), from, message]
-    }));
-    page.text += &Columns::apart(2).lines(&rows);
 }
 
 #[cfg(test)]

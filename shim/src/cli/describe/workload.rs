@@ -7,9 +7,10 @@ use super::pod::{describe_containers, describe_volumes};
 use crate::cli::get::seconds;
 use crate::cli::table::age;
 use crate::daemon::store::Kind;
+use crate::protocol::Event;
 
 /// An object that is not a pod; of a deployment, `sets` are its replica sets.
-pub fn text(kind: Kind, object: &Value, sets: &[Value]) -> String {
+pub fn text(kind: Kind, object: &Value, sets: &[Value], events: &[Event]) -> String {
     let mut page = Page::default();
     page.line(0, "Name", str(object, "/metadata/name"));
     page.line(0, "Namespace", str(object, "/metadata/namespace"));
@@ -27,6 +28,9 @@ pub fn text(kind: Kind, object: &Value, sets: &[Value]) -> String {
         Kind::Job => job(&mut page, object),
         Kind::ConfigMap => config_map(&mut page, object),
         Kind::Secret => secret(&mut page, object),
+    }
+    if !matches!(kind, Kind::ConfigMap | Kind::Secret) {
+        page.events(events);
     }
     page.text
 }
@@ -206,7 +210,7 @@ mod tests {
             })
         };
         let sets = [set("web-a", "1", 3), set("web-b", "2", 1)];
-        let text = text(Kind::Deployment, &deployment, &sets);
+        let text = text(Kind::Deployment, &deployment, &sets, &[]);
         for line in [
             "Selector:           app=web,tier in (a,b)",
             "Replicas:           3 desired | 1 updated | 4 total | 3 available | 1 unavailable",
@@ -220,7 +224,7 @@ mod tests {
         }
         let secret =
             json!({"metadata": {"name": "s"}, "type": "Opaque", "data": {"key": "c2VjcmV0"}});
-        let text = super::text(Kind::Secret, &secret, &[]);
+        let text = super::text(Kind::Secret, &secret, &[], &[]);
         assert!(
             text.contains("key:") && text.contains("6 bytes") && !text.contains("c2Vj"),
             "{text}"

@@ -17,7 +17,7 @@ use super::{Connection, PodRef, completion, ended, find_pod, names_in, pod_name}
 use crate::pod::file::PodFile;
 use crate::pod::past::Past;
 use crate::pod::result::PodResult;
-use crate::protocol::{PodEvent, PodWaiting, Reply, Request};
+use crate::protocol::{Event, PodWaiting, Reply, Request};
 
 mod text;
 
@@ -36,7 +36,7 @@ pub struct ExplainArgs {
 struct Told {
     object: Value,
     waiting: Vec<PodWaiting>,
-    events: Vec<PodEvent>,
+    events: Vec<Event>,
 }
 
 /// Prints it.

@@ -9,13 +9,13 @@ use super::super::events::kind_of;
 use super::super::get::{seconds, status, text};
 use super::super::table::age;
 use super::super::terminal::printable;
-use crate::protocol::{PodEvent, PodWaiting};
+use crate::protocol::{Event, PodWaiting};
 
 /// How many warnings are shown of each container that waits.
 const WARNINGS_MAX: usize = 3;
 
 /// Of a pod whose shim answers.
-pub fn living(pod: &Value, waiting: &[PodWaiting], events: &[PodEvent], now: At) -> String {
+pub fn living(pod: &Value, waiting: &[PodWaiting], events: &[Event], now: At) -> String {
     let mut page = Page::new(pod, now);
     page.header();
     let order = names(pod);
@@ -83,7 +83,7 @@ pub fn waiting_for_life(object: &Value) -> Option<String> {
 }
 
 /// Of a pod that has ended, and that the daemon still has; or only remembers, because it was deleted.
-pub fn ended(pod: &Value, events: &[PodEvent], deleted: bool, now: At) -> String {
+pub fn ended(pod: &Value, events: &[Event], deleted: bool, now: At) -> String {
     let mut page = Page::new(pod, now);
     page.header();
     let status = &pod["status"];
@@ -100,7 +100,7 @@ pub fn ended(pod: &Value, events: &[PodEvent], deleted: bool, now: At) -> String
         format!("it has ended{ago}, and nothing of it runs or waits: {phase}{why}")
     });
     page.line(&format!("at its end: {}", all_states(pod)));
-    let warnings: Vec<&PodEvent> = events.iter().filter(|event| event.warning).collect();
+    let warnings: Vec<&Event> = events.iter().filter(|event| event.warning).collect();
     for event in &warnings[warnings.len().saturating_sub(WARNINGS_MAX)..] {
         let of = event.container.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
         let often = if event.count > 1 { format!(" (x{})", event.count) } else { String::new() };
@@ -186,13 +186,13 @@ impl Page<'_> {
     }
 
     /// The newest that say something else. What stops has other reasons than what went wrong before.
-    fn warnings(&mut self, waiting: &PodWaiting, reasons: &str, events: &[PodEvent]) {
+    fn warnings(&mut self, waiting: &PodWaiting, reasons: &str, events: &[Event]) {
         let begun = waiting.since.filter(|_| is_stop(&waiting.reason));
         let ago_ns = begun.map_or(u64::MAX, |at| self.now.mono.0.saturating_sub(at.0));
         let from = self.now.wall.0.saturating_sub(ago_ns);
         let told = events.iter().filter(|e| e.warning && e.container == waiting.container);
         let new = told.filter(|e| e.at.0 >= from && !is_echo(e, reasons));
-        let newest: Vec<&PodEvent> = new.rev().take(WARNINGS_MAX).collect();
+        let newest: Vec<&Event> = new.rev().take(WARNINGS_MAX).collect();
         for event in newest.into_iter().rev() {
             let since = |at: Wall| age(self.now.wall.0.saturating_sub(at.0) / Mono::SECOND);
             let often = if event.count > 1 {
@@ -207,7 +207,7 @@ impl Page<'_> {
 }
 
 /// Whether an event only says what the reasons and the last run say.
-fn is_echo(event: &PodEvent, reasons: &str) -> bool {
+fn is_echo(event: &Event, reasons: &str) -> bool {
     let short = event.message.strip_prefix("Error: ").is_some_and(|m| !m.contains(' '));
     let cause = event.message.split_once(": ").map(|(_, cause)| cause.trim());
     short
@@ -340,7 +340,7 @@ mod tests {
         let mut state = State::new(&pod);
         let mut events = Vec::new();
         for (s, fact) in facts {
-            events.extend(plan::narrate(&pod, &state, fact).into_iter().map(|e| PodEvent {
+            events.extend(plan::narrate(&pod, &state, fact).into_iter().map(|e| Event {
                 at: at(*s).wall,
                 warning: e.warning,
                 reason: e.reason,
@@ -518,7 +518,7 @@ mod tests {
             since: Some(at(50).mono),
             until: None,
         };
-        let event = |s: u64, message: &str| PodEvent {
+        let event = |s: u64, message: &str| Event {
             at: at(s).wall,
             warning: true,
             reason: "Failed".into(),

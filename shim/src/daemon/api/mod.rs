@@ -222,6 +222,7 @@ async fn carry_out(
                 &json!({"major": "1", "minor": "37", "gitVersion": format!("v1.37.0+podshim-{version}")}),
             ))
         }
+        (&Method::GET, Target::Events(wanted)) if wanted.watch => Ok(events::watch(daemon, wanted)),
         (&Method::GET, Target::Events(wanted)) => events::list(daemon, wanted).await,
         (&Method::GET, Target::List(list)) if list.watch => watch::watch(daemon, &list),
         (&Method::GET, Target::List(list)) => verbs::list(daemon, &list),

@@ -30,6 +30,10 @@ pub struct Events {
     pub namespace: Option<String>,
     /// A field selector: names of fields and their values.
     fields: Vec<(String, String)>,
+    pub watch: bool,
+    /// `resourceVersion`.
+    pub version: Option<u64>,
+    pub timeout_s: Option<u64>,
 }
 
 impl Events {
@@ -61,17 +65,18 @@ impl Events {
                 }
             }
         }
-        if query.flag("watch") {
-            return Err(Refusal::bad(
-                "events are listed here and not watched: `podshim events -w` watches them".into(),
-            ));
-        }
-        Ok(Events { namespace: namespace.map(str::to_owned), fields })
+        Ok(Events {
+            namespace: namespace.map(str::to_owned),
+            fields,
+            watch: query.flag("watch"),
+            version: query.number("resourceVersion")?,
+            timeout_s: query.number("timeoutSeconds")?,
+        })
     }
 
-    /// The pod whose events are wanted, if they are one pod's.
-    pub fn name(&self) -> Option<&String> {
-        self.fields.iter().find(|(name, _)| name == "involvedObject.name").map(|(_, value)| value)
+    /// The value that a field is to have, if any.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether an event is wanted.

@@ -14,7 +14,8 @@ use crate::daemon::Daemon;
 use crate::daemon::store::Happened;
 
 impl Happened {
-    fn word(self) -> &'static str {
+    /// `type` of a watch's event.
+    pub fn word(self) -> &'static str {
         match self {
             Happened::Added => "ADDED",
             Happened::Modified => "MODIFIED",

@@ -1,4 +1,4 @@
-//! What has been told of a pod, for who asks later.
+//! What has been told of a pod or of a controller's object, for who asks later.
 //!
 //! A repeated event is one entry with a count, as an API server keeps it: a probe that fails every
 //! second must not push out why the container beside it failed.
@@ -8,25 +8,25 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::protocol::PodEvent;
+use crate::protocol::Event;
 
-/// How much of a pod's history is kept.
-const EVENTS_MAX: usize = 256;
+/// How much is kept of each.
+pub const EVENTS_MAX: usize = 256;
 
-/// Events of a pod, the one that happened last at the end.
+/// Events, the one that happened last at the end.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    events: VecDeque<PodEvent>,
+    events: VecDeque<Event>,
 }
 
 impl History {
     /// Adds an event and gives it with its count.
-    pub fn add(&mut self, event: PodEvent) -> PodEvent {
+    pub fn add(&mut self, event: Event) -> Event {
         let known = self.events.iter().position(|known| known.is_repeated_by(&event));
         let event = match known.and_then(|index| self.events.remove(index)) {
-            Some(known) => PodEvent {
+            Some(known) => Event {
                 first_at: Some(known.first()),
-                count: known.count.saturating_add(1),
+                count: known.count.saturating_add(event.count),
                 ..event
             },
             None => event,
@@ -49,7 +49,7 @@ impl History {
     }
 
     /// All of them.
-    pub fn events(&self) -> Vec<PodEvent> {
+    pub fn events(&self) -> Vec<Event> {
         self.events.iter().cloned().collect()
     }
 }
@@ -60,8 +60,8 @@ mod tests {
 
     use super::*;
 
-    fn event(at: u64, message: &str) -> PodEvent {
-        PodEvent {
+    fn event(at: u64, message: &str) -> Event {
+        Event {
             at: Wall(at),
             warning: true,
             reason: "Unhealthy".into(),
