@@ -99,6 +99,7 @@ impl Spawner {
 
     /// Makes a pod that has its uid, and starts a shim that outlives this process.
     pub fn spawn_kept(&self, pod: Pod, objects: &[Object]) -> anyhow::Result<Child> {
+        runtime::cgroup::expect_moves();
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let file = self.pod_file(pod, objects)?;
         self.make(&uid, &file, |dir| self.keep(dir, None))

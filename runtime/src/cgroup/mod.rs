@@ -17,6 +17,7 @@
 //! It does not decide limits (`bundles::resources` does) and does not freeze. Called by the shim, its creators and its exec'd probes; nothing is remembered between
 //! calls, so any process may take over from another.
 
+mod ahead;
 mod detect;
 mod error;
 mod files;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use crate::devices::DeviceRule;
 use crate::keeper::Keeper;
+pub use ahead::expect_moves;
 pub use bundles::resources::CgroupValues;
 pub use error::CgroupError;
 use v1::Hierarchies;

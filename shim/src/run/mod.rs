@@ -39,6 +39,7 @@ struct Ending {
 
 /// Runs the manifests to their end; returns the exit code.
 pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
+    runtime::cgroup::expect_moves();
     let Some((objects, read)) = objects_of(&args.files, args.strict)? else { return Ok(CANNOT) };
     let printer = || Printer::new(args.quiet, args.output == Some(RunOutput::Json));
     let several = objects.len() > 1 || objects.iter().any(|object| wanted_pods(object) > 1);
