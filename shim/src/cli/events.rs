@@ -134,7 +134,10 @@ pub fn collect(
         match of_pod(layout, &pod) {
             Ok((object, events)) => all.extend(events.into_iter().map(|e| (object.clone(), e))),
             // It ended between the list and the question.
-            Err(_) if !has_name(layout, &pod) => {}
+            Err(_) if !has_name(layout, &pod) => {
+                let result = PodResult::read(layout, &pod.uid)?.into_iter();
+                all.extend(result.flat_map(of_result));
+            }
             Err(e) => {
                 complain(&one_line(&e));
                 failed = true;
@@ -151,18 +154,21 @@ fn of_ended(
     living: &[PodRef],
     wanted: impl Fn(&str, &PodRef) -> bool,
 ) -> anyhow::Result<Vec<(Value, Event)>> {
-    let ended = ended::remembered(layout, living, |pod| wanted("Pod", pod))?.into_iter();
-    let mut told: Vec<(Value, Vec<Event>)> =
-        ended.map(|PodResult { object, events, .. }| (object, events)).collect();
-    let controlled = event_log::all(layout)?.into_iter();
-    let controlled = controlled.map(|Told { object, events }| (object, events));
-    told.extend(controlled.filter(|(object, _)| wanted(kind_in(object), &PodRef::of(object))));
-    let events = told
-        .into_iter()
-        .flat_map(|(object, events)| events.into_iter().map(move |event| (object.clone(), event)));
-    let mut events: Vec<_> = events.collect();
+    let ended = ended::remembered(layout, living, |pod| wanted("Pod", pod))?;
+    let mut events: Vec<_> = ended.into_iter().flat_map(of_result).collect();
+    let mut controlled = event_log::all(layout)?;
+    controlled.retain(|told| wanted(kind_in(&told.object), &PodRef::of(&told.object)));
+    events.extend(controlled.into_iter().flat_map(|told| each(told.object, told.events)));
     events.sort_by_key(|(_, event)| event.at.0);
     Ok(events)
+}
+
+fn of_result(result: PodResult) -> impl Iterator<Item = (Value, Event)> {
+    each(result.object, result.events)
+}
+
+fn each(object: Value, events: Vec<Event>) -> impl Iterator<Item = (Value, Event)> {
+    events.into_iter().map(move |event| (object.clone(), event))
 }
 
 fn kind_in(object: &Value) -> &str {
