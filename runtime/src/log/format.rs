@@ -7,8 +7,6 @@
 //! Being pure is what the pump stands on: whoever takes over a half-written batch makes the same
 //! text again and goes on at the right byte.
 
-use std::io::BufRead;
-
 use plan::Wall;
 
 /// Bytes of a line's content, at most; a longer line is cut into parts.
@@ -70,27 +68,25 @@ pub fn format(
     text: &mut Vec<u8>,
 ) -> Formatted {
     let (mut used, mut lines) = (0, 0);
-    let mut clock = Clock::default();
+    let mut head = Head::new(first, stream);
     while let Some(piece) = piece(&input[used..], rest) {
         if text.len() + HEADER + piece.len + 1 > limit {
             break;
         }
-        let tag = if piece.ended { b'F' } else { b'P' };
-        clock.header(Wall(first.0.saturating_add(lines)), stream, tag, text);
+        head.text[TAG] = if piece.ended { b'F' } else { b'P' };
+        text.extend_from_slice(&head.text);
         text.extend_from_slice(&input[used..used + piece.len]);
         text.push(b'\n');
+        head.advance(stream);
         used += piece.len + usize::from(piece.ended);
         lines += 1;
     }
     Formatted { used, lines }
 }
 
-/// Bytes before the first newline, if there is one. (`skip_until` is the standard library's
-/// memchr, which it does not offer by itself.)
-pub(super) fn newline(mut bytes: &[u8]) -> Option<usize> {
-    let all = bytes;
-    let skipped = bytes.skip_until(b'\n').unwrap_or(0);
-    (all[..skipped].last() == Some(&b'\n')).then(|| skipped - 1)
+/// Bytes before the first newline, if there is one.
+pub(super) fn newline(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\n', bytes)
 }
 
 /// The content of one log line, at the beginning of the input.
@@ -112,30 +108,41 @@ fn piece(input: &[u8], rest: Rest) -> Option<Piece> {
     }
 }
 
-/// Writes times; remembers the last second's date, since most lines of a batch share it.
-#[derive(Default)]
-struct Clock {
-    second: u64,
-    date: String,
+/// What comes before a line's content. Times of a batch's lines are a nanosecond apart, so that from one to
+/// the next little is written.
+struct Head {
+    at: Wall,
+    text: [u8; HEADER],
 }
 
-impl Clock {
-    fn header(&mut self, at: Wall, stream: Stream, tag: u8, text: &mut Vec<u8>) {
-        let (second, mut nanos) = (at.0 / NANOS, at.0 % NANOS);
-        if self.date.is_empty() || self.second != second {
-            self.second = second;
-            self.date = at.rfc3339();
-            self.date.pop(); // the Z, which comes after the fraction
+/// Where in it the last digit of the time is, and the tag.
+const LAST_DIGIT: usize = 28;
+const TAG: usize = 38;
+
+impl Head {
+    fn new(at: Wall, stream: Stream) -> Head {
+        let (date, nanos) = (at.rfc3339(), at.0 % NANOS);
+        let seconds = date.trim_end_matches('Z');
+        let line = format!("{seconds}.{nanos:09}Z {} F ", stream.name());
+        let mut text = [b' '; HEADER];
+        // A year of more than four digits has no place in a Wall.
+        text.iter_mut().zip(line.bytes()).for_each(|(to, from)| *to = from);
+        Head { at, text }
+    }
+
+    fn advance(&mut self, stream: Stream) {
+        self.at = Wall(self.at.0.saturating_add(1));
+        if self.at.0.is_multiple_of(NANOS) {
+            *self = Head::new(self.at, stream);
+            return;
         }
-        let mut fraction = *b".000000000Z ";
-        for digit in fraction[1..10].iter_mut().rev() {
-            *digit += u8::try_from(nanos % 10).unwrap_or(0);
-            nanos /= 10;
+        for digit in self.text[..=LAST_DIGIT].iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                return;
+            }
+            *digit = b'0';
         }
-        text.extend_from_slice(self.date.as_bytes());
-        text.extend_from_slice(&fraction);
-        text.extend_from_slice(stream.name().as_bytes());
-        text.extend_from_slice(&[b' ', tag, b' ']);
     }
 }
 
@@ -171,6 +178,21 @@ mod tests {
         assert_eq!(text, "2026-11-24T16:40:15.000000999Z stdout P wor\n");
         assert_eq!(done.used, 3);
         assert_eq!(formatted(b"", Rest::Flush).1.lines, 0);
+    }
+
+    #[test]
+    fn times_are_counted_over_digits_and_seconds() {
+        for first in [AT.0, 1_795_538_415_999_999_998, 1_795_538_459_999_999_999, 0] {
+            let mut text = Vec::new();
+            format(&[b'\n'; 1200], Stream::Stderr, Rest::Keep, Wall(first), usize::MAX, &mut text);
+            for (n, line) in std::str::from_utf8(&text).unwrap().lines().enumerate() {
+                let at = Wall(first + n as u64);
+                let seconds = at.rfc3339();
+                let wanted =
+                    format!("{}.{:09}Z stderr F ", seconds.trim_end_matches('Z'), at.0 % NANOS);
+                assert_eq!(line, wanted);
+            }
+        }
     }
 
     #[test]

@@ -78,9 +78,11 @@ impl Log {
 
     /// The same, but a file that somebody deleted is no use: then a new one.
     fn identify_linked(&mut self) -> Result<Identity, PumpError> {
-        if !self.identify()?.linked {
-            self.file = None;
+        let found = self.identify()?;
+        if found.linked {
+            return Ok(found);
         }
+        self.file = None;
         self.identify()
     }
 

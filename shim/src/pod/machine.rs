@@ -56,6 +56,9 @@ pub struct Machine {
     journal_fails: bool,
     /// What the host has of the pod could not be removed.
     pub(super) leaves_something: bool,
+    /// Something has happened by which may be planned. A container's output is nothing of that kind, and a
+    /// flood of it is not to cost a plan and a status for each batch.
+    pub(super) is_news: bool,
     pub(super) epoll: OwnedFd,
     pub(super) signals: Signals,
     timer: OwnedFd,
@@ -209,6 +212,7 @@ impl Machine {
             last_waiting: Vec::new(),
             lock: Some(lock),
             leaves_something: false,
+            is_news: true,
         };
         if let Some(lock) = &machine.lock {
             machine.hold(kept::LOCK, lock.as_fd());
@@ -239,12 +243,15 @@ impl Machine {
         }
         let mut ready = Vec::with_capacity(32);
         loop {
-            let wake_at = self.act();
-            if self.state.is_over() {
-                break;
+            if self.is_news {
+                let wake_at = self.act();
+                if self.state.is_over() {
+                    break;
+                }
+                self.upgrade_if_asked();
+                self.arm(wake_at)?;
+                self.is_news = false;
             }
-            self.upgrade_if_asked();
-            self.arm(wake_at)?;
             ready.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), None) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -252,6 +259,7 @@ impl Machine {
             }
             for event in &ready {
                 if let Some(token) = tokens::token(event.data.u64()) {
+                    self.is_news |= !matches!(token, Token::Stream(_));
                     self.handle(token);
                 }
             }
@@ -289,6 +297,7 @@ impl Machine {
 
     /// A fact: told, journalled and folded, in this order of appearance and never undone.
     pub(super) fn record(&mut self, fact: Fact) -> At {
+        self.is_news = true;
         let at = clock::now();
         failpoint::around(&self.layout, &fact, "fact", "before");
         let events = plan::narrate(&self.pod, &self.state, &fact);

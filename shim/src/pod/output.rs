@@ -107,6 +107,8 @@ impl Machine {
             // It would be reported again and again: this container's output stops here.
             Err(e) => format!("its output is not logged any more: {}", runtime::chain(&e)),
         };
+        // It is tried again when a timer says so.
+        self.is_news = true;
         self.listen(c, false);
         if self.output_told.get(&c) != Some(&text) {
             self.output_told.insert(c, text.clone());
