@@ -202,6 +202,53 @@ def execs(number):
             put(subject, "exec, whole command", ms(now(), began))
 
 
+# Bytes of a line and how many lines: what one write(2) of a container brings.
+FLOODS = ((100, 500_000), (1024, 250_000), (4096, 60_000))
+
+
+def floods(number):
+    """How fast a container gets rid of its output: by podshim's pump, whose reader nobody is, and by a reader
+    that does nothing else, in turns. Neither compresses what it has written."""
+    for size, lines in FLOODS:
+        ways = [("podshim", podshim_flood), ("reader", reader_flood)]
+        for subject, way in ways if number % 2 else reversed(ways):
+            put(subject, f"output in lines of {size} bytes, MB/s", size * lines * 1e3 / way(size, lines))
+
+
+def flooded(text):
+    found = re.search(r"FLOOD \d+ (\d+)", text)
+    assert found, text
+    return int(found[1])
+
+
+def podshim_flood(size, lines):
+    file = pod("flood", [], container("main", "flood", str(size), str(lines)), "Never")
+    daemon = subprocess.Popen(
+        [PODSHIM, "daemon", *DIRS, "--network", "none", "--container-log-max-size", "2Gi"],
+        stderr=subprocess.DEVNULL)
+    call = lambda *args: subprocess.run([PODSHIM, *args, *DIRS], check=True, capture_output=True, text=True).stdout
+    try:
+        while not os.path.exists(f"{WORK}/state.sock"):
+            time.sleep(0.01)
+        call("apply", "-f", file)
+        call("wait", "flood", "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={PATIENCE_S}s")
+        told = flooded(call("logs", "flood", "--tail", "3"))
+        call("delete", "pod", "flood")
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        shutil.rmtree(f"{WORK}/logs", ignore_errors=True)
+    return told
+
+
+def reader_flood(size, lines):
+    log = f"{WORK}/reader.log"
+    ran = subprocess.run([f"{WORK}/reader", log, f"{WORK}/stamp", "flood", str(size), str(lines)],
+                         check=True, capture_output=True, text=True)
+    os.unlink(log)
+    return flooded(ran.stderr)
+
+
 def deployment(name, replicas):
     file = f"{WORK}/{name}.json"
     labels = {"app": name}
@@ -454,6 +501,7 @@ def main():
                 execs(number)
                 podshim_network(host)
                 podshim_chain(0)
+                floods(number)
                 continue
             for n in CHAINS:
                 floor_chain(n)
@@ -470,6 +518,7 @@ def main():
             podshim_restart(standby=False)
             podshim_restart(standby=True)
             execs(number)
+            floods(number)
             if peers.has["podman"]:
                 peers.restart()
             for name in ("crun", "runc"):
