@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
 use integration::{Instance, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -165,5 +167,49 @@ fn a_watch_goes_on_where_a_list_ended_and_tells_each_event_once() {
     });
     watching.signal(Signal::SIGKILL);
     watching.wait();
+    podshim.end_daemon(daemon);
+}
+
+#[test]
+fn a_watch_outlives_all_of_podshim_and_tells_what_happened_once() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    podshim.apply(&web(1));
+    let pods = podshim.until_pods("one", |pods| pods.len() == 1 && integration::is_ready(&pods[0]));
+    let name = pods[0]["metadata"]["name"].as_str().unwrap();
+    let watching = podshim.start_command(podshim.command(&["events", "-w"]));
+    let started = |text: &str| {
+        let of_main = format!("Pod/{name}/main");
+        text.lines().filter(|l| l.contains(" Started ") && l.contains(&of_main)).count()
+    };
+    let until_started = |wanted: usize| {
+        until("the main's start is shown", || {
+            let text = watching.text();
+            if started(&text) >= wanted { Ok(()) } else { Err(text) }
+        });
+    };
+    let restart = || {
+        podshim.until_said(&["get", "pods"], "1/1     Running");
+        let said = podshim.podshim(&["restart", name, "-c", "main"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+    };
+    until_started(1);
+    integration::kill_now(podshim.shim());
+    restart();
+    until_started(2);
+
+    daemon.kill();
+    podshim.kill_shims();
+    // Long enough for whoever watches to find nobody.
+    std::thread::sleep(Duration::from_millis(1500));
+    let daemon = podshim.daemon();
+    restart();
+    until_started(3);
+    let text = watching.text();
+    assert_eq!(started(&text), 3, "{text}");
+    assert_eq!(text.matches("ScalingReplicaSet").count(), 1, "{text}");
+    watching.signal(Signal::SIGKILL);
+    watching.wait();
+    assert_eq!(podshim.podshim(&["delete", "deployment", "web"]).code, 0);
     podshim.end_daemon(daemon);
 }

@@ -165,7 +165,8 @@ impl Connection {
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => 0,
             read => read.context("the pod does not answer")?,
         };
-        if n == 0 {
+        // One that is killed leaves half a line at most.
+        if n == 0 || !line.ends_with('\n') {
             return Ok(None);
         }
         serde_json::from_str(&line).map(Some).context("the pod's answer is not understood")

@@ -95,6 +95,10 @@ fn is_known(layout: &Layout, namespace: &str, wanted: &Wanted) -> anyhow::Result
         .iter()
         .any(|Told { object, .. }| object["kind"] == kind.name() && is_it(&PodRef::of(object)));
     let is_there = || -> anyhow::Result<bool> {
+        let of_runs = crate::run::objects::read(layout, kind.name())?;
+        if of_runs.iter().any(|object| is_it(&PodRef::of(object))) {
+            return Ok(true);
+        }
         let Some(api) = Api::find(layout)? else { return Ok(false) };
         Ok(api.get(*kind, namespace, name)?.is_some())
     };

@@ -339,7 +339,7 @@ fn watch_pods(
             let one = &mut watched[index];
             match one.hear()? {
                 None => {
-                    watched.swap_remove(index);
+                    arrivals.lost(&watched.swap_remove(index).pod);
                     continue;
                 }
                 Some(Heard::Object) => {}

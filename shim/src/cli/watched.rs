@@ -1,6 +1,7 @@
 //! Pods that are watched: their shims tell what changes, and nobody asks again and again.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -56,8 +57,8 @@ impl Watched {
                     return Ok(None);
                 };
                 *self = again;
-                if events {
-                    self.ask_events()?;
+                if events && self.ask_events().is_err() {
+                    return Ok(None);
                 }
                 Heard::Object
             }
@@ -114,6 +115,8 @@ pub enum Heard {
 pub struct Arrivals<'a> {
     layout: &'a Layout,
     known: BTreeSet<String>,
+    /// Those that were complained about.
+    silent: BTreeSet<String>,
     /// Some did not answer.
     pub failed: bool,
 }
@@ -121,32 +124,49 @@ pub struct Arrivals<'a> {
 impl Arrivals<'_> {
     /// None is known yet.
     pub fn new(layout: &Layout) -> Arrivals<'_> {
-        Arrivals { layout, known: BTreeSet::new(), failed: false }
+        Arrivals { layout, known: BTreeSet::new(), silent: BTreeSet::new(), failed: false }
     }
 
     /// How often is looked for new ones: at names in a directory, never at a living pod.
     pub const LOOK: Duration = Duration::from_millis(200);
 
-    /// Those that are new. Each that does not answer is complained about once.
+    /// Those that are new, or that answer again. Each that does not answer is complained about once.
     pub fn next(&mut self, wanted: impl Fn(&PodRef) -> bool) -> anyhow::Result<Vec<Watched>> {
         let all = pods(self.layout)?;
-        self.known.retain(|uid| all.iter().any(|pod| pod.uid == *uid));
+        let uids: BTreeSet<&str> = all.iter().map(|pod| pod.uid.as_str()).collect();
+        self.known.retain(|uid| uids.contains(uid.as_str()));
+        self.silent.retain(|uid| uids.contains(uid.as_str()));
         let mut arrived = Vec::new();
-        for pod in all.into_iter().filter(wanted) {
-            if !self.known.insert(pod.uid.clone()) {
+        for pod in all.iter().filter(|pod| wanted(pod)) {
+            let is_silent = || {
+                let socket = self.layout.pod(&pod.uid).socket();
+                self.silent.contains(&pod.uid) && UnixStream::connect(socket).is_err()
+            };
+            if self.known.contains(&pod.uid) || is_silent() {
                 continue;
             }
             match Watched::open(self.layout, pod.clone()) {
-                Ok(watched) => arrived.push(watched),
+                Ok(watched) => {
+                    self.known.insert(pod.uid.clone());
+                    self.silent.remove(&pod.uid);
+                    arrived.push(watched);
+                }
                 // It ended between the list and the question.
-                Err(_) if !has_name(self.layout, &pod) => {}
+                Err(_) if !has_name(self.layout, pod) => {}
                 Err(e) => {
-                    complain(&one_line(&e));
+                    if self.silent.insert(pod.uid.clone()) {
+                        complain(&one_line(&e));
+                    }
                     self.failed = true;
                 }
             }
         }
         Ok(arrived)
+    }
+
+    /// One that arrived is heard no more. If it is there still, it is new when it answers again.
+    pub fn lost(&mut self, pod: &PodRef) {
+        self.known.remove(&pod.uid);
     }
 }
 

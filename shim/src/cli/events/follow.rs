@@ -33,8 +33,11 @@ pub fn follow(
             return Ok(arrivals.failed);
         }
         for mut one in arrivals.next(|pod| wanted("Pod", pod))? {
-            one.ask_events()?;
-            watched.push(one);
+            if one.ask_events().is_ok() {
+                watched.push(one);
+            } else {
+                arrivals.lost(&one.pod);
+            }
         }
         for index in speaking(&watched, Arrivals::LOOK)?.into_iter().rev() {
             let one = &mut watched[index];
@@ -46,7 +49,7 @@ pub fn follow(
                 Some(Heard::Events(events)) => told.news(&one.pod.uid, events),
                 Some(_) => continue,
                 None => {
-                    watched.swap_remove(index);
+                    arrivals.lost(&watched.swap_remove(index).pod);
                     continue;
                 }
             };
