@@ -401,7 +401,8 @@ fn may_pass(error: &anyhow::Error) -> bool {
         .any(|e| matches!(e, ENOSPC | ENOMEM | EMFILE | ENFILE | EAGAIN | EBUSY | EDQUOT))
 }
 
-/// Removes a directory that containers wrote into.
+/// Removes a directory that containers wrote into. Nobody may come later who would try it again.
 pub fn remove_tree(path: &Path) -> anyhow::Result<()> {
-    bundles::tree::remove(path).with_context(|| format!("cannot remove {}", path.display()))
+    insist(|| bundles::tree::remove(path))
+        .with_context(|| format!("cannot remove {}", path.display()))
 }
