@@ -25,9 +25,9 @@ pub fn follow(
 ) -> anyhow::Result<bool> {
     let mut arrivals = Arrivals::new(layout);
     let mut watched: Vec<Watched> = Vec::new();
-    let mut told = Told { after, known: HashMap::new() };
+    let mut memory = Memory { after, known: HashMap::new() };
     loop {
-        let mut news = told.by_files(layout, &wanted, &watched)?;
+        let mut news = memory.by_files(layout, &wanted, &watched)?;
         news.sort_by_key(|(_, event)| event.at.0);
         if !tell(news)? {
             return Ok(arrivals.failed);
@@ -43,10 +43,10 @@ pub fn follow(
             let one = &mut watched[index];
             let events = match one.hear()? {
                 Some(Heard::Happened(event)) => {
-                    told.note(&one.pod.uid, &event);
+                    memory.note(&one.pod.uid, &event);
                     vec![event]
                 }
-                Some(Heard::Events(events)) => told.news(&one.pod.uid, events),
+                Some(Heard::Events(events)) => memory.news(&one.pod.uid, events),
                 Some(_) => continue,
                 None => {
                     arrivals.lost(&watched.swap_remove(index).pod);
@@ -62,7 +62,7 @@ pub fn follow(
 }
 
 /// What was told.
-struct Told {
+struct Memory {
     after: Wall,
     /// By uid.
     known: HashMap<String, Known>,
@@ -76,7 +76,7 @@ struct Known {
     file: (u64, u64),
 }
 
-impl Told {
+impl Memory {
     fn note(&mut self, uid: &str, event: &Event) {
         let known = self.known.entry(uid.to_owned()).or_default();
         known.last = Wall(known.last.0.max(event.at.0));
