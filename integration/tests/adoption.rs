@@ -267,13 +267,13 @@ fn hooks_probes_notifications_and_changes_survive_a_shim() {
     restartPolicy: Always
     command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done']
     volumeMounts: [{name: v, mountPath: /v}]
-    startupProbe: {exec: {command: [test, -e, /v/open]}, periodSeconds: 1, failureThreshold: 60}
+    startupProbe: {exec: {command: [test, -e, /v/open]}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 60}
   containers:
   - name: main
     image: alpine:latest
     command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.1; done']
     volumeMounts: [{name: v, mountPath: /v}]
-    readinessProbe: {exec: {command: [test, -e, /v/ready]}, periodSeconds: 1}
+    readinessProbe: {exec: {command: [test, -e, /v/ready]}, periodSeconds: 1, timeoutSeconds: 20}
   volumes: [{name: v, emptyDir: {}}]
 ");
     let running = podshim.start(&manifest);

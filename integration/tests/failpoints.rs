@@ -17,7 +17,7 @@ const WHOLE: &str = "  restartPolicy: Never
     restartPolicy: Always
     command: [sh, -c, 'trap \"exit 0\" TERM; echo once; while :; do sleep 0.02; done']
     lifecycle: {postStart: {exec: {command: ['true']}}, preStop: {exec: {command: ['true']}}}
-    startupProbe: {exec: {command: ['true']}}
+    startupProbe: {exec: {command: ['true']}, timeoutSeconds: 20}
   containers:
   - {name: main, image: alpine:latest, command: [sh, -c, 'for i in 0 1 2 3 4 5 6 7 8 9; do echo line $i; sleep 0.01; done; exit 7']}
 ";

@@ -23,7 +23,7 @@ const WHOLE: &str = "  restartPolicy: Never
     image: alpine:latest
     restartPolicy: Always
     command: [sh, -c, 'trap \"exit 0\" TERM; echo once; while :; do sleep 0.02; done']
-    startupProbe: {exec: {command: ['true']}, periodSeconds: 1}
+    startupProbe: {exec: {command: ['true']}, periodSeconds: 1, timeoutSeconds: 20}
     lifecycle: {postStart: {exec: {command: ['true']}}, preStop: {exec: {command: ['true']}}}
     volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}]
   containers:

@@ -228,7 +228,7 @@ fn a_service_manager_hears_whether_the_pods_are_ready() {
     let podshim = Instance::new();
     let manager = NotifySocket::new();
     let hear = || manager.hear();
-    let probe = ", readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, failureThreshold: 1}";
+    let probe = ", readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}";
     let spec = format!(
         "  terminationGracePeriodSeconds: 0\n  containers: [{}]\n",
         container("exec sleep 1000", probe)

@@ -28,7 +28,7 @@ fn a_readiness_probe_decides_of_the_pods_readiness_and_of_nothing_else() {
     image: alpine:latest
     restartPolicy: Always
     command: [sleep, '1000']
-    readinessProbe: {periodSeconds: 1, failureThreshold: 1, exec: {command: [test, -e, /tmp/ready]}}
+    readinessProbe: {periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1, exec: {command: [test, -e, /tmp/ready]}}
   containers:
   - {name: main, image: alpine:latest, command: [sleep, '1000']}
 "));
@@ -57,7 +57,7 @@ fn a_liveness_probe_that_fails_restarts_its_container_alone() {
     image: alpine:latest
     restartPolicy: Always
     command: [sh, -c, 'trap \"exit 3\" TERM; touch /tmp/alive; while :; do sleep 0.1; done']
-    livenessProbe: {periodSeconds: 1, failureThreshold: 2, exec: {command: [test, -e, /tmp/alive]}}
+    livenessProbe: {periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 2, exec: {command: [test, -e, /tmp/alive]}}
   containers:
   - {name: main, image: alpine:latest, command: [sleep, '1000']}
 "));
@@ -89,7 +89,7 @@ fn a_chain_of_slow_probes_starts_long_before_their_periods_are_over() {
     image: alpine:latest
     restartPolicy: Always
     command: [sh, -c, 'trap \"exit 0\" TERM; sleep 0.05; touch /tmp/up; while :; do sleep 0.1; done']
-    startupProbe: {{periodSeconds: 60, exec: {{command: [test, -e, /tmp/up]}}}}
+    startupProbe: {{periodSeconds: 60, timeoutSeconds: 20, exec: {{command: [test, -e, /tmp/up]}}}}
 "
         )
     };
@@ -312,9 +312,9 @@ fn servers_are_asked_at_the_pods_address_from_outside() {
         "  restartPolicy: Never
   terminationGracePeriodSeconds: 2
   initContainers:
-{}    startupProbe: {{periodSeconds: 60, httpGet: {{path: /health, port: web}}}}
+{}    startupProbe: {{periodSeconds: 60, timeoutSeconds: 20, httpGet: {{path: /health, port: web}}}}
     lifecycle: {{preStop: {{httpGet: {{path: /nowhere, port: web}}}}}}
-{}    startupProbe: {{periodSeconds: 60, tcpSocket: {{port: 8002}}}}
+{}    startupProbe: {{periodSeconds: 60, timeoutSeconds: 20, tcpSocket: {{port: 8002}}}}
 {}    readinessProbe: {{periodSeconds: 1, httpGet: {{path: /health, port: 8003}}}}
 {}    readinessProbe: {{periodSeconds: 1, httpGet: {{path: /nothing, port: 8004}}}}
 {}    readinessProbe: {{periodSeconds: 1, grpc: {{port: 8005}}}}

@@ -25,7 +25,7 @@ const CHAIN: &str = "  terminationGracePeriodSeconds: 1
     imagePullPolicy: Never
     restartPolicy: Always
     command: [sh, -c, 'trap \"exit 0\" TERM; echo side >> /disk/ran; while :; do sleep 0.1; done']
-    startupProbe: {exec: {command: [grep, side, /disk/ran]}, periodSeconds: 1}
+    startupProbe: {exec: {command: [grep, side, /disk/ran]}, periodSeconds: 1, timeoutSeconds: 20}
     volumeMounts: *mounts
   containers:
   - name: main

@@ -34,7 +34,7 @@ spec:
         image: alpine:latest
         imagePullPolicy: Never
         command: [sh, -c, 'trap \"exit 0\" TERM; echo {version}; while :; do sleep 0.1; done']
-        readinessProbe: {{exec: {{command: [sh, -c, 'test {version} != broken']}}, periodSeconds: 1}}
+        readinessProbe: {{exec: {{command: [sh, -c, 'test {version} != broken']}}, periodSeconds: 1, timeoutSeconds: 20}}
 "
     )
 }

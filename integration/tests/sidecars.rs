@@ -17,7 +17,7 @@ fn sidecars_with_startup_probes_start_one_after_another() {
     image: alpine:latest
     restartPolicy: Always
     command: [sh, -c, 'trap \"exit 0\" TERM; sleep 0.3; touch /d/s{n}; while :; do sleep 0.1; done']
-    startupProbe: {{periodSeconds: 1, failureThreshold: 60, exec: {{command: [test, -e, /d/s{n}]}}}}
+    startupProbe: {{periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 60, exec: {{command: [test, -e, /d/s{n}]}}}}
     volumeMounts: [{{name: d, mountPath: /d}}]
 "
         )

@@ -66,18 +66,24 @@ impl TestPod {
         let _moving = MOVING.lock().unwrap_or_else(PoisonError::into_inner);
         let home = unified_home(&self.cgroups);
         let (cgroups, pod) = (&self.cgroups, &self.pod);
-        let child = std::thread::scope(|scope| {
+        let in_it = std::thread::scope(|scope| {
             scope
                 .spawn(|| {
                     enter(cgroups, pod);
-                    Command::new("/bin/sh").args(["-c", script]).spawn().unwrap()
+                    let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+                    (child, nix::unistd::gettid())
                 })
                 .join()
         });
         if let Some(home) = home {
             fs::write(home, "0").unwrap();
         }
-        self.children.push(child.unwrap());
+        let (child, thread) = in_it.unwrap();
+        self.children.push(child);
+        // A thread that has been joined may not have left its control group, and on v1 whoever kills the group
+        // would find this process there.
+        let thread = PathBuf::from(format!("/proc/self/task/{thread}"));
+        wait_until("the thread is gone", || !thread.exists());
         self.children.last().unwrap().id()
     }
 
