@@ -8,11 +8,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context;
 use bundles::layout::Layout;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -32,6 +34,9 @@ const FORMAT: u32 = 1;
 const VERSION: &str = "version";
 /// The suffix of a file that is not as it was written.
 const DAMAGED: &str = "damaged";
+/// How often a disk is asked for a file that it does not give, and with what pause.
+const READ_TRIES: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(100);
 
 /// Of what an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +164,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Reads what is there. A file that is not as it was written is set aside, and told in the log.
+    /// Reads what is there. A file that is not as it was written is set aside, one that the disk does not give
+    /// stays where it is; either is told in the log.
     pub fn open(dir: PathBuf, reserve: Reserve) -> anyhow::Result<Store> {
         let (mut objects, mut uids) = (BTreeMap::new(), HashMap::new());
         let (mut newest, mut is_whole) = (0, true);
@@ -177,8 +183,18 @@ impl Store {
                 if path.extension().is_none_or(|e| e != "json") {
                     continue;
                 }
-                let bytes =
-                    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                let bytes = match read(&path) {
+                    Err(e) if is_of_the_disk(&e) => {
+                        is_whole = false;
+                        tracing::error!(
+                            "cannot read {}: {e}: the object is unknown until its file system is repaired \
+                             (fsck) and the daemon started again",
+                            path.display()
+                        );
+                        continue;
+                    }
+                    read => read.with_context(|| format!("cannot read {}", path.display()))?,
+                };
                 if let Some(format) = other_format(&bytes) {
                     anyhow::bail!(
                         "{} has format {format}, and this podshim reads {FORMAT}: run the podshim that \
@@ -274,7 +290,7 @@ impl Store {
         self.uids.contains_key(uid)
     }
 
-    /// Whether nothing is missing that was set aside as damaged.
+    /// Whether nothing is missing that is damaged.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
@@ -373,6 +389,28 @@ impl Store {
     fn path(&self, key: &Key) -> PathBuf {
         self.dir.join(key.kind.plural()).join(format!("{}_{}.json", key.namespace, key.name))
     }
+}
+
+/// As `fs::read`, but a disk is asked again before it is believed that it has lost something.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut tries = 1;
+    loop {
+        match fs::read(path) {
+            Err(e) if is_of_the_disk(&e) && tries < READ_TRIES => {
+                tries += 1;
+                std::thread::sleep(READ_PAUSE);
+            }
+            read => return read,
+        }
+    }
+}
+
+/// Whether it is told by a disk or file system that this file is lost, where another error may be this
+/// process's: who has no descriptor or memory left knows nothing of the file.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    // EUCLEAN and EBADMSG are what the kernel's file systems call EFSCORRUPTED and EFSBADCRC.
+    let errnos = [Errno::IO, Errno::UCLEAN, Errno::BADMSG];
+    Errno::from_io_error(error).is_some_and(|errno| errnos.contains(&errno))
 }
 
 fn encode(object: &Value) -> Vec<u8> {

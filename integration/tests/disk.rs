@@ -1,5 +1,5 @@
 //! The disk is full: what runs goes on, what cannot be done says so and is tried again, what makes room is done,
-//! and nothing that happens meanwhile is lost.
+//! and nothing that happens meanwhile is lost. Or it has lost a file: all others are served.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration::{Instance, is_ready, kill_now, pod, run, status_of, until};
+use nix::errno::Errno;
 use serde_json::Value;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -21,13 +22,20 @@ impl Disk {
         if !Path::new("/dev/loop-control").exists() {
             run("modprobe loop");
         }
-        let root = podshim.root();
-        let image = root.with_file_name("disk");
+        let image = podshim.root().with_file_name("disk");
         // Without blocks that only root may use: this is root.
         run(&format!("truncate -s 64M {0} && mkfs.ext4 -q -m 0 {0}", image.display()));
-        run(&format!("mount -o loop {} {}", image.display(), root.display()));
+        let disk = Disk::mounted(podshim);
         let loaded = podshim.podshim(&["load", "-i", integration::image().to_str().unwrap()]);
         assert_eq!(loaded.code, 0, "{}", loaded.err);
+        disk
+    }
+
+    /// One that is there already.
+    fn mounted(podshim: &Instance) -> Disk {
+        let root = podshim.root();
+        let image = root.with_file_name("disk");
+        run(&format!("mount -o loop {} {}", image.display(), root.display()));
         Disk(root)
     }
 
@@ -145,6 +153,38 @@ fn a_full_disk_stops_nothing_that_runs_and_nothing_that_makes_room() {
     assert_eq!(code, 0, "{text}");
     let said = podshim.podshim(&["prune", "--all"]);
     assert_eq!(said.code, 0, "{}", said.err);
+    disk.unmount();
+    podshim.nothing_is_left();
+}
+
+#[test]
+fn a_file_that_the_disk_has_lost_keeps_no_daemon_from_what_the_others_say() {
+    let podshim = Instance::new();
+    let disk = Disk::at_root_of(&podshim);
+    let daemon = podshim.daemon();
+    for name in ["one", "two"] {
+        podshim.apply(&format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}, data: {{is: here}}}}"
+        ));
+    }
+    let (code, text) = daemon.end();
+    assert_eq!(code, 0, "{text}");
+    disk.unmount();
+
+    // Its entry stays, and leads to an inode that was never written.
+    let name = "objects/configmaps/default_one.json";
+    let image = podshim.root().with_file_name("disk");
+    run(&format!("debugfs -w -R 'clri /{name}' {} 2>&1", image.display()));
+    let disk = Disk::mounted(&podshim);
+    let lost = fs::read(podshim.root().join(name)).unwrap_err();
+    assert_eq!(lost.raw_os_error(), Some(Errno::EUCLEAN as i32), "{lost}");
+
+    let daemon = podshim.daemon();
+    let said = podshim.podshim(&["get", "configmaps", "-o", "name"]);
+    assert_eq!(said.out, "configmap/two\n", "{}", said.err);
+    let (code, text) = daemon.end();
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("default_one.json: Structure needs cleaning"), "{text}");
     disk.unmount();
     podshim.nothing_is_left();
 }
