@@ -213,12 +213,16 @@ fn standalone_pods_are_run_s_also_where_a_daemon_is() {
         let (code, said) = start(&podshim, &["--resume"], &pod(&spec)).wait();
         assert!(code == 125 && said.contains("is another `podshim run`'s"), "{code}: {said}");
         running.signal(Signal::SIGKILL);
-        running.wait();
+        let (_, said) = running.wait();
+        let is_told = "with --container-log-max-files the pods run here and end with this command";
+        assert_eq!(said.contains(is_told), options != ["--standalone"], "{said}");
         until("it has gone with its run", || {
             let pods = podshim.pods();
             if pods.is_empty() { Ok(()) } else { Err(format!("{pods:#?}")) }
         });
     }
+    let (code, said) = start(&podshim, &["--resume", "--pull=never"], &pod(&spec)).wait();
+    assert!(code == 125 && said.contains("leave one of them out"), "{code}: {said}");
     podshim.end_daemon(daemon);
 }
 

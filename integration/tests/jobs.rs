@@ -174,11 +174,19 @@ fn that_a_job_waits_before_its_next_pod_is_told() {
     let podshim = Instance::new();
     for with_daemon in [false, true] {
         let daemon = with_daemon.then(|| podshim.daemon());
-        let running = podshim.start(&job("backoffLimit: 1", &attended("exit 7")));
+        // Without --pull, which would make the pods run's own.
+        let pod = attended("exit 7").replace(
+            "image: alpine:latest\n",
+            "image: alpine:latest\n        imagePullPolicy: Never\n",
+        );
+        let path = podshim.manifest(&job("backoffLimit: 1", &pod));
+        let running = podshim.start_command(podshim.command(&["run", &path]));
         running.until_printed("a pod has failed (1 so far, 1 may be replaced)");
         running.signal(Signal::SIGTERM);
         assert_eq!(running.wait().0, 143);
         if let Some(daemon) = daemon {
+            let told = podshim.podshim(&["events", "job/work"]).out;
+            assert!(told.contains("SuccessfulCreate"), "the daemon had it: {told}");
             podshim.end_daemon(daemon);
         }
     }

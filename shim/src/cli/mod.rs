@@ -238,12 +238,15 @@ pub struct RunArgs {
     #[arg(long)]
     pub strict: bool,
     /// Run them here also where a daemon is; they end with this command. (So it is with --timeline and with
-    /// options for how pods are made, which are the daemon's own where it makes them)
+    /// options for how pods are made, which are the daemon's own where it makes them; then it is told)
     #[arg(long)]
     pub standalone: bool,
     /// With a daemon: go on with what it already has of this, changed as `apply` would
     #[arg(long, conflicts_with = "standalone")]
     pub resume: bool,
+    /// The first option of those that a daemon cannot be given with its objects, if there is one.
+    #[arg(skip)]
+    pub own: Option<String>,
 }
 
 impl RunArgs {
@@ -259,10 +262,10 @@ impl RunArgs {
         "container_log_max_files",
     ];
 
-    /// Whether the command line has one of those.
-    fn has_own(matches: &ArgMatches) -> bool {
-        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        RunArgs::OWN.iter().any(|id| given(id))
+    /// The first of those that the command line has, as it stands there.
+    fn own(matches: &ArgMatches) -> Option<String> {
+        let given = |id: &&&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        RunArgs::OWN.iter().find(given).map(|id| format!("--{}", id.replace('_', "-")))
     }
 }
 
@@ -712,7 +715,7 @@ pub fn main() -> i32 {
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;
         if let (Command::Run(args), Some((_, given))) = (&mut cli.command, matches.subcommand()) {
-            args.standalone |= RunArgs::has_own(given);
+            args.own = RunArgs::own(given);
         }
         Ok(cli)
     });

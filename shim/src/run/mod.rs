@@ -45,7 +45,13 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
     let several = objects.len() > 1 || objects.iter().any(|object| wanted_pods(object) > 1);
     // One thread: nothing here is slow.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if !args.standalone && runtime.block_on(handed::is_served(&layout)) {
+    let is_served = !args.standalone && runtime.block_on(handed::is_served(&layout));
+    if let Some(own) = args.own.as_ref().filter(|_| is_served && args.resume) {
+        anyhow::bail!(
+            "{own} is for pods that run here, and --resume for those of the daemon: leave one of them out"
+        );
+    }
+    if is_served && args.own.is_none() {
         return runtime.block_on(async {
             let view = View::new(printer(), several)?;
             handed::run(layout, view, objects, read, args.resume).await
@@ -57,6 +63,12 @@ pub fn run(layout: Layout, args: &RunArgs) -> anyhow::Result<i32> {
     runtime.block_on(async {
         let spawner = Spawner::new(layout, read, options)?;
         let view = View::new(printer(), several)?;
+        if let Some(own) = args.own.as_ref().filter(|_| is_served) {
+            view.printer.warn(&format!(
+                "with {own} the pods run here and end with this command: a daemon makes its pods as it was \
+                 started (leave {own} out and it gets them; with --standalone this is not told)"
+            ));
+        }
         if let Some(note) = host_notes::cpu(&objects) {
             view.printer.warn(note);
         }
