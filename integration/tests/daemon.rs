@@ -447,6 +447,26 @@ fn a_daemon_that_is_stopped_does_not_hide_what_lives() {
 }
 
 #[test]
+fn prune_all_takes_nothing_from_a_daemon_that_runs_or_has_a_pod() {
+    let podshim = Instance::new();
+    let daemon = podshim.daemon();
+    podshim.apply(&deployment(1));
+    let before = podshim.until_pods("it is ready", |pods| pods.len() == 1 && is_ready(&pods[0]));
+    let said = podshim.podshim(&["prune", "--all"]);
+    assert!(said.code != 0 && said.err.contains("stop it first"), "{}", said.err);
+    daemon.kill();
+    let said = podshim.podshim(&["prune", "--all"]);
+    assert!(said.code != 0 && said.err.contains("1 pod lives"), "{}", said.err);
+
+    let daemon = podshim.daemon();
+    let found = podshim.podshim(&["get", "deployments", "-o", "name"]);
+    assert_eq!(found.out, "deployment.apps/web\n");
+    assert_eq!(uids(&podshim.pods()), uids(&before));
+    delete(&podshim, &["deployment", "web"]);
+    podshim.end_daemon(daemon);
+}
+
+#[test]
 fn a_second_deletion_of_a_deployment_is_sooner() {
     let podshim = Instance::new();
     let daemon = podshim.daemon();

@@ -21,6 +21,9 @@ use crate::run::objects;
 /// With `--all`, everything else of podshim's goes too. What fails is told and keeps nothing else
 /// from being removed.
 pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
+    if args.all {
+        no_daemon(layout)?;
+    }
     let mut pruning = Pruning::default();
     for uid in names_in(&layout.pods())? {
         pruning.step(scrap::if_dead(layout, &uid, args.all), |verdict| match verdict {
@@ -89,9 +92,8 @@ impl Pruning {
     }
 }
 
-/// What a host has of podshim when no pod lives. Only what podshim made, whatever directories it was
-/// told are its own: profiles that the user put below the root stay, as does anything else.
-fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
+/// What a daemon has and goes on with is not to be removed below it.
+fn no_daemon(layout: &Layout) -> anyhow::Result<()> {
     // systemd may listen for one that does not run yet.
     let socket = layout.daemon_socket();
     if scrap::is_held(&layout.daemon_lock())? || UnixStream::connect(&socket).is_ok() {
@@ -101,7 +103,12 @@ fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
             socket.display()
         );
     }
-    pruning.done(crate::daemon::store::Store::remove_all(layout));
+    Ok(())
+}
+
+/// What a host has of podshim when no pod lives. Only what podshim made, whatever directories it was
+/// told are its own: profiles that the user put below the root stay, as does anything else.
+fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
     let kept = names_in(&layout.all_kept())?.into_iter().filter(|name| scrap::is_uid(name));
     let living: BTreeSet<String> = names_in(&layout.pods())?.into_iter().chain(kept).collect();
     if !living.is_empty() {
@@ -115,6 +122,7 @@ fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
             layout.state.display()
         );
     }
+    pruning.done(crate::daemon::store::Store::remove_all(layout));
     if layout.network.exists() {
         let removed = network::of(layout, None).and_then(|network| Ok(network.remove_all()?));
         pruning.step(removed, |()| Some("removed the network of pods".into()));

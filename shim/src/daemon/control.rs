@@ -23,8 +23,9 @@ use crate::workload::{Controller, REVISION, Seen, SetChange, Wanted, on_both, wa
 /// By uid of the job or deployment, with what of it the controller is made from.
 pub type Controllers = HashMap<String, ([Value; 2], Controller)>;
 
-/// How many pods of a job or deployment are made before others have their turn.
-const AT_ONCE: usize = 16;
+/// How many pods of a job or deployment are made, or asked to end, before others have their turn: each is synced to
+/// the disk, and clients are answered in between.
+const AT_ONCE: usize = 4;
 /// Before what could not be done is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -69,12 +70,17 @@ impl Daemon {
         if is_deleting(&object) {
             let grace = object["metadata"]["deletionGracePeriodSeconds"].as_u64();
             let grace_s = grace.and_then(|s| u32::try_from(s).ok());
-            for (pod, brief) in &own {
-                // Asked once more, it may be sooner.
-                let is_late = grace.is_some_and(|s| brief.grace_s.is_some_and(|own| s < own));
-                if self.is_over(brief) || !brief.is_deleting || is_late {
-                    self.delete_pod(pod, grace_s)?;
-                }
+            // Asked once more, it may be sooner.
+            let is_late =
+                |brief: &Brief| grace.is_some_and(|s| brief.grace_s.is_some_and(|own| s < own));
+            let mut left = own
+                .iter()
+                .filter(|(_, brief)| self.is_over(brief) || !brief.is_deleting || is_late(brief));
+            for (pod, _) in left.by_ref().take(AT_ONCE) {
+                self.delete_pod(pod, grace_s)?;
+            }
+            if left.next().is_some() {
+                return Ok(Some(now.mono));
             }
             if own.is_empty() {
                 self.controllers.borrow_mut().remove(uid_of(&object));
@@ -104,7 +110,8 @@ impl Daemon {
             let new = self.store.borrow_mut().put(key.kind, new)?;
             self.tell_end(&object, &new);
         }
-        for uid in delete {
+        let is_more = create.len().max(delete.len()) > AT_ONCE;
+        for uid in delete.into_iter().take(AT_ONCE) {
             let pod = own.iter().find(|(_, brief)| brief.uid == uid);
             if let Some((pod, brief)) = pod {
                 self.delete_pod(pod, None)?;
@@ -113,8 +120,6 @@ impl Daemon {
                 }
             }
         }
-        // Each is synced to the disk: clients are answered in between.
-        let is_more = create.len() > AT_ONCE;
         for pod in create.into_iter().take(AT_ONCE) {
             let made = self.take_on_pod(&pod);
             self.tell_created(&object, &pod, &made);

@@ -24,7 +24,7 @@ use bundles::layout::Layout;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::cli::{DaemonArgs, names_in, printable, tell};
 use crate::durable::Reserve;
@@ -67,6 +67,9 @@ pub struct Daemon {
     remembers: Notify,
     /// The host goes down: no pod is started any more.
     suspends: Cell<bool>,
+    /// For what a pod has done to the disk or a process: one after the other, with clients answered in between
+    /// when a thousand start or end at once.
+    turns: Semaphore,
 }
 
 /// A daemon that was killed holds its lock until the kernel has closed all that it had open.
@@ -111,6 +114,7 @@ pub fn run(layout: Layout, args: DaemonArgs) -> anyhow::Result<i32> {
         heard: Notify::new(),
         remembers: Notify::new(),
         suspends: Cell::new(false),
+        turns: Semaphore::new(1),
     });
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
         let listener = listen(&daemon.layout, passed)?;

@@ -142,8 +142,14 @@ impl Life {
                     self.daemon.children.borrow_mut().push(child);
                     self.until_born().await;
                 }
-                Found::Result(result) => return self.take_note(&result),
-                Found::Nothing if self.is_deleting() => return self.forget(),
+                Found::Result(result) => {
+                    let _turn = self.daemon.turns.acquire().await?;
+                    return self.take_note(&result);
+                }
+                Found::Nothing if self.is_deleting() => {
+                    let _turn = self.daemon.turns.acquire().await?;
+                    return self.forget();
+                }
                 Found::Nothing if self.daemon.suspends.get() => return Ok(()),
                 Found::Nothing if self.was_there && !self.is_kept() => return self.is_lost(),
                 Found::Nothing if self.was_there => {
@@ -155,7 +161,10 @@ impl Life {
                 }
                 Found::Nothing => {
                     self.daemon.is_heard(&self.uid);
-                    self.spawn()?;
+                    {
+                        let _turn = self.daemon.turns.acquire().await?;
+                        self.spawn()?;
+                    }
                     self.until_born().await;
                 }
             }

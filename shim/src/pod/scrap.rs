@@ -150,6 +150,10 @@ pub fn unmade(layout: &Layout, uid: &str, stays: Stays) -> anyhow::Result<()> {
 /// control groups are killed first. Says whether there was something.
 pub fn leftover(layout: &Layout, uid: &str, stays: Stays) -> anyhow::Result<bool> {
     let dir = layout.pod(uid);
+    // Mostly there is nothing, and the lock is what a thousand ending shims wait for.
+    if !dir.kept.exists() {
+        return Ok(false);
+    }
     // Under the root's lock nobody is about to make this pod.
     let _held = state_dir::lock(layout)?;
     // Through the link too: it may live below a state directory that we were not told of.
