@@ -101,9 +101,13 @@ fn a_log_takes_no_more_room_than_it_may() {
     let flags = ["--container-log-max-size=10Ki", "--container-log-max-files=3"];
     let running = podshim.start_with(&flags, &counting());
     all_logged(&podshim);
-    let mut runs = files(&podshim);
+    // One that is being compressed is there twice for a moment.
+    let found = files(&podshim);
+    let whole = |name: &String| name.trim_end_matches(".gz").trim_end_matches(".tmp").to_owned();
+    let mut runs: Vec<_> = found.iter().map(whole).collect();
     runs.retain(|name| name.starts_with("0.log"));
-    assert_eq!(runs.len(), 3, "{runs:?}");
+    runs.dedup();
+    assert_eq!(runs.len(), 3, "{found:?}");
     let said = podshim.podshim(&["logs", "p"]);
     let left = numbers(&said.out);
     let end: Vec<u32> = (1..=LINES).rev().take(left.len()).collect();
