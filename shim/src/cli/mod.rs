@@ -237,8 +237,8 @@ pub struct RunArgs {
     /// Fields without effect are errors, not warnings
     #[arg(long)]
     pub strict: bool,
-    /// Run them here also where a daemon is; they end with this command. (So it is with --timeline and with
-    /// options for how pods are made, which are the daemon's own where it makes them; then it is told)
+    /// Run them here also where a daemon is; they end with this command. (So it is, with a warning, if there
+    /// is --timeline or an option for how pods are made, which are the daemon's own where it makes them)
     #[arg(long)]
     pub standalone: bool,
     /// With a daemon: go on with what it already has of this, changed as `apply` would
