@@ -122,6 +122,8 @@ fn remove_all(layout: &Layout, pruning: &mut Pruning) -> anyhow::Result<()> {
             layout.state.display()
         );
     }
+    // One may have begun meanwhile.
+    no_daemon(layout)?;
     pruning.done(crate::daemon::store::Store::remove_all(layout));
     if layout.network.exists() {
         let removed = network::of(layout, None).and_then(|network| Ok(network.remove_all()?));
