@@ -117,6 +117,8 @@ fn ctrl_c_ends_mains_before_sidecars_and_these_in_reverse_order() {
     assert!(ends.is_sorted(), "{events:?}");
     for name in ["first", "second", "main"] {
         assert!(text.contains(&format!("| {name} ends")), "{text}");
+        // All in one moment.
+        assert!(events.contains(&("Killing".to_owned(), name.to_owned())), "{name}: {events:?}");
     }
 }
 

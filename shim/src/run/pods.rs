@@ -74,12 +74,40 @@ pub struct PodRun {
     pub is_met: bool,
     /// What happened so far is still to come: it was asked for.
     pub awaits_events: bool,
-    /// Up to when events have been shown.
-    seen: Wall,
+    /// Which events have been shown.
+    shown: Shown,
     /// If it is this process's.
     own: Option<Own>,
     logs: Vec<(String, PathBuf)>,
     followers: Vec<Log>,
+}
+
+/// Up to when events have been shown, and how many of that moment: one fact may be several events.
+#[derive(Debug, Default)]
+struct Shown {
+    until: Wall,
+    of_that: usize,
+}
+
+impl Shown {
+    fn add(&mut self, at: Wall) {
+        if at > self.until {
+            *self = Shown { until: at, of_that: 0 };
+        }
+        self.of_that += usize::from(at == self.until);
+    }
+
+    fn news<T>(&mut self, all: Vec<T>, at: impl Fn(&T) -> Wall) -> Vec<T> {
+        let Shown { until, of_that: mut known } = *self;
+        let mut is_new = |event: &T| {
+            let is_known = at(event) == until && known > 0;
+            known -= usize::from(is_known);
+            !is_known && at(event) >= until
+        };
+        let new: Vec<T> = all.into_iter().filter(|event| is_new(event)).collect();
+        new.iter().for_each(|event| self.add(at(event)));
+        new
+    }
 }
 
 /// What there is of a pod that ends with this process.
@@ -106,11 +134,14 @@ impl PodRun {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    /// Takes note of events, and gives back those that were not shown before.
-    pub fn news(&mut self, mut events: Vec<Event>) -> Vec<Event> {
-        events.retain(|event| event.at > self.seen);
-        self.seen = events.iter().map(|event| event.at).fold(self.seen, Wall::max);
-        events
+    /// Of all that has happened so far, what was not shown before.
+    pub fn news(&mut self, events: Vec<Event>) -> Vec<Event> {
+        self.shown.news(events, |event| event.at)
+    }
+
+    /// An event that is told as it happens is to be shown.
+    pub fn shows(&mut self, event: &Event) {
+        self.shown.add(event.at);
     }
 
     async fn say(&mut self, request: &Request) {
@@ -228,7 +259,7 @@ impl Pods {
             waiting: Vec::new(),
             is_met: false,
             awaits_events: false,
-            seen: Wall(0),
+            shown: Shown::default(),
             own: None,
             logs,
             followers,
@@ -389,4 +420,26 @@ pub async fn hear(
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_one_moment_are_shown_each_once() {
+        let mut shown = Shown::default();
+        let mut news = |all: &[(u64, char)]| -> String {
+            let new = shown.news(all.to_vec(), |(at, _)| Wall(*at));
+            new.iter().map(|(_, name)| *name).collect()
+        };
+        assert_eq!(news(&[(1, 'a'), (2, 'b')]), "ab");
+        assert_eq!(news(&[(1, 'a'), (2, 'b'), (2, 'c'), (3, 'd'), (3, 'e')]), "cde");
+        assert_eq!(news(&[(1, 'a'), (2, 'b'), (2, 'c'), (3, 'd'), (3, 'e')]), "");
+        // Two that are told as they happen, then all again.
+        shown.add(Wall(4));
+        shown.add(Wall(4));
+        let all = [(3, 'e'), (4, 'f'), (4, 'g'), (4, 'h')];
+        assert_eq!(shown.news(all.to_vec(), |(at, _)| Wall(*at)), [(4, 'h')]);
+    }
 }

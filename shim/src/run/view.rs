@@ -38,7 +38,10 @@ impl View {
     pub fn hear(&mut self, uid: &str, reply: Reply) -> Option<Reply> {
         let pod = self.pods.list.get_mut(uid)?;
         match reply {
-            Reply::Event(event) if !pod.awaits_events => self.show_news(uid, vec![event]),
+            Reply::Event(event) if !pod.awaits_events => {
+                pod.shows(&event);
+                self.show(uid, &[event]);
+            }
             // It is in the answer that comes.
             Reply::Event(_) => {}
             Reply::Events(events) => {
@@ -58,10 +61,16 @@ impl View {
     /// Shows events that were not shown before.
     pub fn show_news(&mut self, uid: &str, events: Vec<Event>) {
         let Some(pod) = self.pods.list.get_mut(uid) else { return };
-        for event in pod.news(events) {
+        let news = pod.news(events);
+        self.show(uid, &news);
+    }
+
+    fn show(&mut self, uid: &str, events: &[Event]) {
+        let Some(pod) = self.pods.list.get_mut(uid) else { return };
+        for event in events {
             pod.print_logs(&self.printer);
             let prefix = prefix(self.several, pod.name(), event.container.as_deref());
-            self.printer.event(&pod.object, &prefix, &event);
+            self.printer.event(&pod.object, &prefix, event);
         }
     }
 
