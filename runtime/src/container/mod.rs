@@ -15,12 +15,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::sys::process::{Fork, fork, send_signal};
+use crate::sys::process::{Fork, exit_of, fork, of_status, send_signal};
 
 mod create;
 mod diagnosis;
@@ -223,11 +224,32 @@ impl Process {
         self.polled().is_none_or(|events| !events.is_empty())
     }
 
-    /// Whether it has been reaped (on kernels before 6.9 that is not told of what is not our child).
+    /// How it ended, by whosever child it was: exit code and signal. To be asked once it [is
+    /// over](Process::is_over). `None` if nobody knows it any more: before Linux 6.15 the kernel tells it of a
+    /// zombie only.
     #[must_use]
-    pub fn is_reaped(&self) -> bool {
-        self.polled().is_none_or(|events| events.contains(PollFlags::HUP))
-            || !std::path::Path::new(&format!("/proc/{}", self.pid)).exists()
+    pub fn end(&self) -> Option<(i32, Option<i32>)> {
+        // While it is being reaped it is no zombie any more and not gone yet. That takes microseconds, and on
+        // kernels before 6.9 nothing tells of its end.
+        const LOOKS: u32 = 100;
+        const PAUSE: Duration = Duration::from_millis(1);
+        let pidfd = self.pidfd.as_ref()?;
+        for _ in 0..LOOKS {
+            let was_reaped = self.is_reaped();
+            let told = exit_of(pidfd.as_fd()).or_else(|| self.zombie_status().map(of_status));
+            if told.is_some() || was_reaped {
+                return told;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        None
+    }
+
+    /// Whether it has been reaped: its pidfd belongs to no process then (proc_pid_fdinfo(5), "Pid").
+    fn is_reaped(&self) -> bool {
+        let Some(pidfd) = &self.pidfd else { return true };
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
+        info.is_ok_and(|info| info.lines().any(|line| line == "Pid:\t-1"))
     }
 
     fn polled(&self) -> Option<PollFlags> {
@@ -238,16 +260,15 @@ impl Process {
     }
 
     /// The wait status of a zombie (wait(2)): field 52 of `/proc/<pid>/stat` (proc_pid_stat(5)).
-    #[must_use]
-    pub fn zombie_status(&self) -> Option<i32> {
+    fn zombie_status(&self) -> Option<i32> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         // The second field, in brackets, may hold anything.
         let (_, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_whitespace();
-        let is_zombie = fields.next() == Some("Z");
+        let is_over = matches!(fields.next(), Some("Z" | "X"));
         let status = fields.nth(48)?.parse().ok()?;
         // The number may have been given to somebody else while that was read.
-        (is_zombie && !self.is_reaped()).then_some(status)
+        (is_over && !self.is_reaped()).then_some(status)
     }
 
     /// Its parent (proc_pid_stat(5)).

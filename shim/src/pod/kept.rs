@@ -1,12 +1,11 @@
 //! What the shim does with its keeper: has things held that must outlive it, and hears how those have
 //! ended that a shim before it had started.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use plan::Exit;
 use runtime::keeper::Keeper;
 use runtime::log::Stream;
-use runtime::sys::process::{exit_of, of_status};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::machine::Machine;
@@ -118,28 +117,11 @@ impl Machine {
         }
     }
 
-    /// A process has ended whose parent does not talk to us. The kernel tells how, as long as it is a
-    /// zombie, and on newer kernels once it has been reaped; else nobody ever will.
+    /// A process has ended whose parent does not talk to us.
     pub(super) fn on_orphan(&mut self, pid: i32) {
         let Some(at) = self.living.iter().position(|i| i.process.pid == pid) else { return };
-        let process = &self.living[at].process;
-        let exit = match process.pidfd() {
-            None => lost(),
-            Some(pidfd) => {
-                let told =
-                    exit_of(pidfd.as_fd()).or_else(|| process.zombie_status().map(of_status));
-                match told {
-                    Some((code, signal)) => exit(code, signal),
-                    None if process.is_reaped() => lost(),
-                    None => {
-                        // Only its hang-up is news now.
-                        let data = EventData::new_u64(tokens::orphan(pid));
-                        let _ = watch::modify(&self.epoll, pidfd, data, EventFlags::empty());
-                        return;
-                    }
-                }
-            }
-        };
+        let told = self.living[at].process.end();
+        let exit = told.map_or_else(lost, |(code, signal)| exit(code, signal));
         self.on_exit(at, exit);
     }
 }
