@@ -448,13 +448,31 @@ impl Cgroups {
         description: &str,
         keeper: Option<&mut Keeper>,
     ) -> std::result::Result<Option<String>, scope::ScopeError> {
-        match &self.kind {
-            Kind::V2(unified) if scope::is_systemd() => {
-                let scope = scope::enter(&unified.root, uid, description, keeper)?;
-                Ok(Some(format!("{scope}/pod{uid}")))
-            }
-            _ => Ok(None),
+        let Some(unified) = self.managed() else { return Ok(None) };
+        let scope = scope::enter(&unified.root, uid, description, keeper)?;
+        Ok(Some(format!("{scope}/pod{uid}")))
+    }
+
+    /// Has systemd remove the scope of a dead pod, if it is there and without processes. One with processes goes
+    /// with the last of them.
+    ///
+    /// # Errors
+    ///
+    /// [`scope::ScopeError`].
+    pub fn remove_scope(&self, uid: &str) -> std::result::Result<(), scope::ScopeError> {
+        match self.managed() {
+            Some(unified) => scope::remove_empty(&unified.root, &scope::name(uid)).map(drop),
+            None => Ok(()),
         }
+    }
+
+    /// The same for all scopes of pods that have no processes; gives the uids of their pods.
+    ///
+    /// # Errors
+    ///
+    /// [`scope::ScopeError`].
+    pub fn remove_empty_scopes(&self) -> std::result::Result<Vec<String>, scope::ScopeError> {
+        self.managed().map_or(Ok(Vec::new()), |unified| scope::remove_all_empty(&unified.root))
     }
 
     /// Has systemd remove the slices of pods, unless a pod is in them.
@@ -463,9 +481,14 @@ impl Cgroups {
     ///
     /// [`scope::ScopeError`].
     pub fn leave_slices(&self) -> std::result::Result<(), scope::ScopeError> {
+        self.managed().map_or(Ok(()), |unified| scope::leave(&unified.root))
+    }
+
+    /// The one tree, if it is systemd's.
+    fn managed(&self) -> Option<&Unified> {
         match &self.kind {
-            Kind::V2(unified) if scope::is_systemd() => scope::leave(&unified.root),
-            _ => Ok(()),
+            Kind::V2(unified) if scope::is_systemd() => Some(unified),
+            _ => None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! to have a part of the tree that neither a logout, nor a restart of whoever asked for it, nor
 //! systemd's own clean-up touches.
 //!
-//! One method is called, on systemd's private socket, as D-Bus messages (D-Bus Specification,
+//! Its methods are called on its private socket, as D-Bus messages (D-Bus Specification,
 //! "Message Protocol"): no bus and no library is needed for it.
 
 use std::fs;
@@ -48,6 +48,9 @@ pub enum ScopeError {
     /// It said yes, and this process or its keeper is somewhere else all the same.
     #[error("systemd made a scope and did not move us from {0:?} into it")]
     Elsewhere(String),
+    /// One that systemd has forgotten cannot be removed.
+    #[error(transparent)]
+    Left(Box<super::CgroupError>),
     /// The leaf cannot be made or entered.
     #[error("cannot enter {}", path.display())]
     Enter {
@@ -81,7 +84,7 @@ pub fn enter(
     unified: &Path,
     uid: &str,
     description: &str,
-    keeper: Option<&mut Keeper>,
+    mut keeper: Option<&mut Keeper>,
 ) -> Result<String, ScopeError> {
     let scope = name(uid);
     let own = cgroup_of("self")?;
@@ -90,24 +93,83 @@ pub fn enter(
     {
         return Ok(cgroup.to_owned());
     }
-    // A scope without processes is one that systemd is about to remove, with all that is below it.
-    let there = format!("{SLICE_PATH}/{scope}");
-    let deadline = Instant::now() + PATIENCE;
-    while let Ok(events) = fs::read_to_string(unified.join(&there).join("cgroup.events")) {
-        if events.contains("populated 1") {
-            enter_leaf(unified, &there, keeper)?;
-            return Ok(there);
-        }
-        if Instant::now() > deadline {
-            break;
-        }
-        sleep(PAUSE);
-    }
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     let keeper_pid = keeper.as_ref().and_then(|_| u32::try_from(parent).ok());
     let pids: Vec<u32> = keeper_pid.into_iter().chain([std::process::id()]).collect();
+    let there = format!("{SLICE_PATH}/{scope}");
+    let mut attempt = || {
+        let cgroup = if is_populated(unified, &scope) == Some(true) {
+            there.clone()
+        } else {
+            remove_empty(unified, &scope)?;
+            start(unified, &scope, description, &pids)?
+        };
+        enter_leaf(unified, &cgroup, keeper.as_deref_mut())?;
+        Ok(cgroup)
+    };
+    match attempt() {
+        // The last of those that a dead shim has left may have gone in that moment, and the scope with it.
+        Err(ScopeError::Enter { .. } | ScopeError::Refused(_)) => attempt(),
+        done => done,
+    }
+}
+
+/// Whether there are processes in a scope; `None` if it is not there.
+fn is_populated(unified: &Path, scope: &str) -> Option<bool> {
+    let events = unified.join(SLICE_PATH).join(scope).join("cgroup.events");
+    let text = fs::read_to_string(events).ok()?;
+    Some(text.contains("populated 1"))
+}
+
+/// Removes a scope without processes, with all that is below it. Mostly systemd is about to do that. It does
+/// not if those that were to be in it were dying when it moved them: the kernel does not move such a one and
+/// does not say so (cgroup v2, `cgroup.procs`), so the scope has never been other than empty, and nothing
+/// tells systemd of its end. `true` if it was there.
+pub(super) fn remove_empty(unified: &Path, scope: &str) -> Result<bool, ScopeError> {
+    if is_populated(unified, scope) != Some(false) {
+        return Ok(false);
+    }
+    // systemd makes a scope and moves processes there before it answers anybody else: it is not at that.
+    ask_about(GET_UNIT, &[scope])?.ok();
+    if is_populated(unified, scope) != Some(false) {
+        return Ok(false);
+    }
+    let directory = unified.join(SLICE_PATH).join(scope);
+    if ask_about("StopUnit", &[scope, "replace"])?.is_err_and(|refusal| is_unknown(&refusal)) {
+        // It has forgotten it, or does so now; only what is empty can be removed.
+        super::files::remove_tree(&directory).map_err(|e| ScopeError::Left(Box::new(e)))?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while directory.exists() && Instant::now() < deadline {
+        sleep(PAUSE);
+    }
+    Ok(true)
+}
+
+/// Removes all scopes of pods that have no processes, whosever they were; gives the uids of their pods.
+pub(super) fn remove_all_empty(unified: &Path) -> Result<Vec<String>, ScopeError> {
+    let entries = fs::read_dir(unified.join(SLICE_PATH)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut removed = Vec::new();
+    let uid_of =
+        |scope: &str| Some(scope.strip_prefix("podshim-")?.strip_suffix(".scope")?.to_owned());
+    for uid in names.filter_map(|scope| uid_of(&scope)) {
+        if remove_empty(unified, &name(&uid))? {
+            removed.push(uid);
+        }
+    }
+    Ok(removed)
+}
+
+/// Has systemd make the scope around these processes, and waits until they are there.
+fn start(
+    unified: &Path,
+    scope: &str,
+    description: &str,
+    pids: &[u32],
+) -> Result<String, ScopeError> {
     let start = |with_slices| {
-        let message = start_transient_unit(&scope, description, &pids, with_slices);
+        let message = start_transient_unit(scope, description, pids, with_slices);
         ask(&message).map_err(ScopeError::Talk)
     };
     // Units that are there cannot be described anew: somebody else may have been faster.
@@ -120,11 +182,11 @@ pub fn enter(
     let deadline = Instant::now() + PATIENCE;
     // Each of them: systemd moves them one after the other, in no order, and who enters the leaf before it
     // was moved is moved out of it again.
-    let mut cgroup = own;
+    let mut cgroup = String::new();
     for pid in pids {
         loop {
             cgroup = cgroup_of(&pid.to_string())?;
-            if cgroup.ends_with(&scope) {
+            if cgroup.ends_with(scope) {
                 break;
             }
             if Instant::now() > deadline {
@@ -133,7 +195,6 @@ pub fn enter(
             sleep(PAUSE);
         }
     }
-    enter_leaf(unified, &cgroup, keeper)?;
     Ok(cgroup)
 }
 
@@ -189,6 +250,9 @@ fn ask(message: &[u8]) -> io::Result<Result<(), String>> {
         }
     }
 }
+
+/// "Returns the unit object path for a unit name" (org.freedesktop.systemd1(5)), or refuses.
+const GET_UNIT: &str = "GetUnit";
 
 /// The unit of the daemon (`scripts/package.d`).
 const DAEMON: &str = "podshim.service";
@@ -327,13 +391,10 @@ pub fn leave(unified: &Path) -> Result<(), ScopeError> {
     if has_pods || !unified.join(PARENTS[0]).is_dir() {
         return Ok(());
     }
-    let mut body = Wire::default();
-    body.string(PARENTS[0]);
-    body.string("fail");
-    if let Err(refusal) = ask(&call("StopUnit", "ss", &body)).map_err(ScopeError::Talk)? {
+    if let Err(refusal) = ask_about("StopUnit", &[PARENTS[0], "fail"])? {
         // It has forgotten the slices and could not remove their directories then, because something was in
         // them: they are nobody's. Only what is empty can be removed.
-        let forgotten = refusal.contains("not loaded");
+        let forgotten = is_unknown(&refusal);
         let remove = || fs::remove_dir(&slice).or_else(not_there);
         let gone = forgotten
             && remove()
@@ -346,6 +407,18 @@ pub fn leave(unified: &Path) -> Result<(), ScopeError> {
         sleep(PAUSE);
     }
     Ok(())
+}
+
+/// Asks systemd something of which all that it is to know are strings.
+fn ask_about(method: &str, words: &[&str]) -> Result<Result<(), String>, ScopeError> {
+    let mut body = Wire::default();
+    words.iter().for_each(|word| body.string(word));
+    ask(&call(method, &"s".repeat(words.len()), &body)).map_err(ScopeError::Talk)
+}
+
+/// Whether systemd's refusal means that it has no such unit.
+fn is_unknown(refusal: &str) -> bool {
+    refusal.contains("not loaded")
 }
 
 fn not_there(error: io::Error) -> io::Result<()> {

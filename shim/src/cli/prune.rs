@@ -53,6 +53,11 @@ pub fn prune(layout: &Layout, args: &PruneArgs) -> anyhow::Result<i32> {
     for uid in pruning.done(freed).unwrap_or_default() {
         pruning.output.line(format_args!("freed the address of pod {uid}"));
     }
+    let scopes = runtime::cgroup::detect().map_err(anyhow::Error::from);
+    let scopes = scopes.and_then(|cgroups| Ok(cgroups.remove_empty_scopes()?));
+    for uid in pruning.done(scopes).unwrap_or_default() {
+        pruning.output.line(format_args!("removed the empty scope of pod {uid}"));
+    }
     if layout.state.exists() {
         let lock = runtime::state_dir::lock(layout)?;
         for uid in pruning.done(scrap::unpin_nobodys(layout, &lock)).unwrap_or_default() {

@@ -119,7 +119,7 @@ fn remove_cgroups(uid: &str) -> anyhow::Result<()> {
         cgroups.kill(&pod.cgroup, Members::Pod)?;
         cgroups.remove_pod(&pod.cgroup)?;
     }
-    Ok(())
+    Ok(cgroups.remove_scope(uid)?)
 }
 
 fn remove_names(layout: &Layout, uid: &str) -> anyhow::Result<()> {
