@@ -48,7 +48,7 @@ pub enum ScopeError {
     /// It said yes, and this process or its keeper is somewhere else all the same.
     #[error("systemd made a scope and did not move us from {0:?} into it")]
     Elsewhere(String),
-    /// One that systemd has forgotten cannot be removed.
+    /// What systemd has forgotten cannot be removed.
     #[error(transparent)]
     Left(Box<super::CgroupError>),
     /// The leaf cannot be made or entered.
@@ -134,15 +134,7 @@ pub(super) fn remove_empty(unified: &Path, scope: &str) -> Result<bool, ScopeErr
     if is_populated(unified, scope) != Some(false) {
         return Ok(false);
     }
-    let directory = unified.join(SLICE_PATH).join(scope);
-    if ask_about("StopUnit", &[scope, "replace"])?.is_err_and(|refusal| is_unknown(&refusal)) {
-        // It has forgotten it, or does so now; only what is empty can be removed.
-        super::files::remove_tree(&directory).map_err(|e| ScopeError::Left(Box::new(e)))?;
-    }
-    let deadline = Instant::now() + PATIENCE;
-    while directory.exists() && Instant::now() < deadline {
-        sleep(PAUSE);
-    }
+    stop(scope, "replace", &unified.join(SLICE_PATH).join(scope))?;
     Ok(true)
 }
 
@@ -391,22 +383,25 @@ pub fn leave(unified: &Path) -> Result<(), ScopeError> {
     if has_pods || !unified.join(PARENTS[0]).is_dir() {
         return Ok(());
     }
-    if let Err(refusal) = ask_about("StopUnit", &[PARENTS[0], "fail"])? {
-        // It has forgotten the slices and could not remove their directories then, because something was in
-        // them: they are nobody's. Only what is empty can be removed.
-        let forgotten = is_unknown(&refusal);
-        let remove = || fs::remove_dir(&slice).or_else(not_there);
-        let gone = forgotten
-            && remove()
-                .and_then(|()| fs::remove_dir(unified.join(PARENTS[0])).or_else(not_there))
-                .is_ok();
-        return if gone { Ok(()) } else { Err(ScopeError::Refused(refusal)) };
+    stop(PARENTS[0], "fail", &unified.join(PARENTS[0]))
+}
+
+/// Has systemd stop a unit, with which its directory goes. If systemd has forgotten the unit and could not remove
+/// the directory then, because something was in it, the directory is nobody's, and is removed here. Only what is
+/// empty can be removed.
+fn stop(unit: &str, mode: &str, directory: &Path) -> Result<(), ScopeError> {
+    const MOMENT: Duration = Duration::from_millis(200);
+    match ask_about("StopUnit", &[unit, mode])? {
+        Err(refusal) if !refusal.contains("not loaded") => {
+            return Err(ScopeError::Refused(refusal));
+        }
+        _ => {}
     }
-    let deadline = Instant::now() + PATIENCE;
-    while slice.exists() && Instant::now() < deadline {
+    let asked = Instant::now();
+    while directory.exists() && asked.elapsed() < MOMENT {
         sleep(PAUSE);
     }
-    Ok(())
+    super::files::remove_tree(directory).map_err(|e| ScopeError::Left(Box::new(e)))
 }
 
 /// Asks systemd something of which all that it is to know are strings.
@@ -414,15 +409,6 @@ fn ask_about(method: &str, words: &[&str]) -> Result<Result<(), String>, ScopeEr
     let mut body = Wire::default();
     words.iter().for_each(|word| body.string(word));
     ask(&call(method, &"s".repeat(words.len()), &body)).map_err(ScopeError::Talk)
-}
-
-/// Whether systemd's refusal means that it has no such unit.
-fn is_unknown(refusal: &str) -> bool {
-    refusal.contains("not loaded")
-}
-
-fn not_there(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// A call of systemd's manager.
