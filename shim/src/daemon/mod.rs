@@ -41,6 +41,7 @@ mod api;
 mod brief;
 mod control;
 mod pods;
+mod stale;
 pub mod store;
 mod tell;
 
@@ -229,6 +230,11 @@ impl Daemon {
         for (key, pod) in unfinished {
             if self.layout.pod(&pod.uid).dir.exists() {
                 self.unheard.borrow_mut().insert(pod.uid.clone());
+            } else if !pod.outline.is_terminal() {
+                let mut store = self.store.borrow_mut();
+                if let Some(object) = store.get(&key) {
+                    store.note(Kind::Pod, stale::unready(object, runtime::clock::now().wall))?;
+                }
             }
             self.begin(key, pod.uid);
         }
