@@ -11,6 +11,7 @@ pub mod notify;
 pub mod strace;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -254,8 +255,19 @@ impl Instance {
     pub fn until_pods(&self, what: &str, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         until(what, || {
             let pods = self.pods();
-            if condition(&pods) { Ok(pods) } else { Err(format!("{pods:#?}")) }
+            if condition(&pods) { Ok(pods) } else { Err(NotYet { instance: self, pods }) }
         })
+    }
+
+    /// What there is to be said of a pod that is not as it should be.
+    fn explained(&self, pod: &Value) -> String {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let ask = |command| {
+            let Said { out, err, .. } = self.podshim(&[command, name]);
+            format!("{command}:\n{out}{err}")
+        };
+        let shims = ["keep", "shim"].map(|kind| (kind, self.processes(kind)));
+        format!("{:#}\n{}{}{shims:?}", pod["status"], ask("events"), ask("explain"))
     }
 
     /// Asks until this is in the answer.
@@ -493,15 +505,29 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Pods that are not as a test waits for, and all that may tell why, when it is to be told.
+struct NotYet<'a> {
+    instance: &'a Instance,
+    pods: Vec<Value>,
+}
+
+impl fmt::Display for NotYet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pods.iter().try_for_each(|pod| writeln!(f, "{}", self.instance.explained(pod)))
+    }
+}
+
 /// Tries until it succeeds; what it last failed with is shown when patience ends.
-pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until<T, E: fmt::Display>(what: &str, mut attempt: impl FnMut() -> Result<T, E>) -> T {
+    let begun = Instant::now();
     loop {
+        let asked = Instant::now();
         match attempt() {
             Ok(found) => return found,
-            Err(seen) => assert!(Instant::now() < deadline, "not until now: {what}: {seen}"),
+            Err(seen) => assert!(begun.elapsed() < PATIENCE, "not until now: {what}: {seen}"),
         }
-        std::thread::sleep(Duration::from_millis(20));
+        // In an emulated machine asking takes the time of what is asked for.
+        std::thread::sleep(asked.elapsed().max(Duration::from_millis(20)));
     }
 }
 

@@ -74,7 +74,7 @@ fn listening(podshim: &Instance, args: &[&str]) -> Child {
             .filter_map(|fd| fs::read_link(fd.path()).ok())
             .any(|to| to.to_string_lossy().starts_with("socket:"));
         let sleeps = fs::read_to_string(format!("{proc}/stat")).unwrap().contains(") S ");
-        if connected && sleeps { Ok(()) } else { Err("not yet".into()) }
+        if connected && sleeps { Ok(()) } else { Err("not yet") }
     });
     child
 }
