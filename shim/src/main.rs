@@ -15,6 +15,7 @@ mod protocol;
 mod remembered;
 mod run;
 mod service;
+mod shown;
 mod spawn;
 mod timeline;
 mod workload;

@@ -13,6 +13,7 @@ use crate::cli::{PodRef, names_in};
 use crate::event_log;
 use crate::pod::result::PodResult;
 use crate::protocol::Event;
+use crate::shown::Shown;
 
 /// Tells what has happened after a moment, and then what happens, of objects that are wanted (by kind and
 /// name). `tell` hears of everything once, is also called when there is no news, and says whether to go on.
@@ -70,24 +71,21 @@ struct Memory {
 
 #[derive(Default)]
 struct Known {
-    /// The last event.
-    last: Wall,
+    /// Which events.
+    shown: Shown,
     /// The file that was read: its inode and size.
     file: (u64, u64),
 }
 
 impl Memory {
     fn note(&mut self, uid: &str, event: &Event) {
-        let known = self.known.entry(uid.to_owned()).or_default();
-        known.last = Wall(known.last.0.max(event.at.0));
+        self.known.entry(uid.to_owned()).or_default().shown.add(event.at);
     }
 
     /// What of this was not told yet.
     fn news(&mut self, uid: &str, mut events: Vec<Event>) -> Vec<Event> {
-        let last = self.known.get(uid).map_or(0, |known| known.last.0).max(self.after.0);
-        events.retain(|event| event.at.0 > last);
-        events.iter().for_each(|event| self.note(uid, event));
-        events
+        events.retain(|event| event.at.0 > self.after.0);
+        self.known.entry(uid.to_owned()).or_default().shown.news(events, |event| event.at)
     }
 
     /// Of pods that have ended, and are not heard to the end, and of what controllers did.
@@ -132,5 +130,32 @@ impl Memory {
         }
         self.known.retain(|uid, _| there.contains(uid));
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_in_one_moment_is_told_each_once_also_by_the_next_shim() {
+        let event = |at: u64, reason: &str| Event {
+            at: Wall(at),
+            warning: false,
+            reason: reason.to_owned(),
+            message: String::new(),
+            container: None,
+            first_at: None,
+            count: 1,
+        };
+        let mut memory = Memory { after: Wall(1), known: HashMap::new() };
+        let all =
+            [event(1, "Before"), event(2, "Killing"), event(2, "Stopping"), event(3, "Killed")];
+        // Its shim dies when it has told one of two.
+        memory.note("uid", &all[1]);
+        let news = memory.news("uid", all.to_vec());
+        let reasons: Vec<&str> = news.iter().map(|event| event.reason.as_str()).collect();
+        assert_eq!(reasons, ["Stopping", "Killed"]);
+        assert!(memory.news("uid", all.to_vec()).is_empty());
     }
 }
