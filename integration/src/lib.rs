@@ -358,6 +358,18 @@ impl Instance {
         }
     }
 
+    /// What a test that fails has, so that the next one does not find it. It is failing: nothing is said here.
+    fn remove_all(&self) {
+        let state = self.state.to_string_lossy().into_owned();
+        for kind in ["\0keep\0", "\0shim\0"] {
+            for pid in processes(|cmdline| cmdline.contains(kind) && cmdline.contains(&state)) {
+                // It may have ended.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        let _ = self.command(&["prune", "--all"]).output();
+    }
+
     /// Fails if anything of this instance is left: a process, a mount, a cgroup, the state.
     pub fn nothing_is_left(&self) {
         let state = self.state.to_str().unwrap();
@@ -431,7 +443,9 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            self.remove_all();
+        } else {
             self.nothing_is_left();
         }
     }
