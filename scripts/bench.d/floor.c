@@ -173,9 +173,10 @@ static void remove_container(const char *name) {
     char full[256];
     snprintf(full, sizeof full, "%s/%s", group, name);
     remove_groups(full);
-    for (const char *const *d = (const char *const[]){"/w/work/incompat/volatile/dirty", "/w/work/incompat/volatile",
-             "/w/work/incompat", "/w/work", "/w", "/u", "/m", "", 0}; *d; d++)
-        remove(path("%s/%s%s", scratch, name, *d));
+    for (const char *const *d = (const char *const[]){"w/work/incompat/volatile/dirty", "w/work/incompat/volatile",
+             "w/work/incompat", "w/work", "w", "u", "m", 0}; *d; d++)
+        remove(path("%s/%s/%s", scratch, name, *d));
+    remove(path("%s/%s", scratch, name));
 }
 
 static void make_sandbox(void) {
