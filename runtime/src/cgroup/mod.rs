@@ -466,7 +466,7 @@ impl Cgroups {
         }
     }
 
-    /// The same for all scopes of pods that have no processes; gives the uids of their pods.
+    /// The same for all scopes in which nobody has ever been; gives the uids of their pods.
     ///
     /// # Errors
     ///

@@ -138,15 +138,20 @@ pub(super) fn remove_empty(unified: &Path, scope: &str) -> Result<bool, ScopeErr
     Ok(true)
 }
 
-/// Removes all scopes of pods that have no processes, whosever they were; gives the uids of their pods.
+/// Removes the scopes in which nobody has ever been, and so nothing is: whosever they were, they are of no use to
+/// them. Gives the uids of their pods.
 pub(super) fn remove_all_empty(unified: &Path) -> Result<Vec<String>, ScopeError> {
-    let entries = fs::read_dir(unified.join(SLICE_PATH)).into_iter().flatten().flatten();
+    let slice = unified.join(SLICE_PATH);
+    let entries = fs::read_dir(&slice).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut removed = Vec::new();
     let uid_of =
         |scope: &str| Some(scope.strip_prefix("podshim-")?.strip_suffix(".scope")?.to_owned());
+    let mut removed = Vec::new();
     for uid in names.filter_map(|scope| uid_of(&scope)) {
-        if remove_empty(unified, &name(&uid))? {
+        let scope = name(&uid);
+        // One that has groups in it is a dead pod's, and its root's to remove.
+        let is_bare = super::files::children(&slice.join(&scope)).is_ok_and(|all| all.is_empty());
+        if is_bare && remove_empty(unified, &scope)? {
             removed.push(uid);
         }
     }
